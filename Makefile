@@ -1,0 +1,53 @@
+# Everything that people and CI run. `make` alone says what there is.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+AREA ?= local
+VERSION ?= 0.1.0-dev
+LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+FUZZTIME ?= 20s
+
+.PHONY: help build run demo test test-all unit lint e2e compat bench fuzz generate clean
+
+help: ## this list
+	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## bin/sluice
+	@command -v go >/dev/null || { echo "Go is missing: install Go $$(sed -n 's/^go //p' go.mod) or newer"; exit 1; }
+	go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/sluice ./cmd/sluice
+
+run: build ## serve on 127.0.0.1:10009 until Ctrl-C
+	exec bin/sluice gateway
+
+demo: build ## gateway, stock Beeline, a small ETL in SQL on a real Spark
+	tests/demo/demo.sh
+
+test: unit e2e compat ## what must hold before a commit lands
+
+test-all: lint test fuzz ## everything
+
+unit: ## tests without servers
+	go test -race -count=1 ./cmd/... ./engines/... ./gateway/... ./router/... ./tests/arch/
+
+lint:
+	go vet ./...
+	go run $(LINT) run ./...
+
+e2e: build ## real servers and stock clients: AREA=local
+	go test -count=1 -timeout 20m -tags e2e ./tests/e2e/$(AREA)/...
+
+compat: build ## every stock client through a real Spark
+	go test -count=1 -timeout 20m -tags e2e ./tests/compat/...
+
+bench: build ## AREA=hs2; writes build/bench/AREA.json
+	go run -tags e2e ./tests/bench -area $(if $(filter local,$(AREA)),hs2,$(AREA))
+
+fuzz: ## every fuzz target, FUZZTIME each
+	for p in $$(go list ./engines/... ./gateway/... ./router/...); do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+generate: ## what is made from .proto and .thrift; needs protoc and thrift
+	go generate ./engines/... ./gateway/...
+
+clean:
+	rm -rf bin build

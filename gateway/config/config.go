@@ -1,0 +1,164 @@
+// Package config is the one source of every setting: its name, default, type and help. Defaults come first, then the
+// file, then the environment. What is unknown or wrong is refused with its place, all of it at once.
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Bytes is a size, written like 64MiB, 1g or 4096.
+type Bytes int64
+
+// Config is the whole configuration. The tags name a key and say what it means; Default gives its value.
+type Config struct {
+	Listen        Listen             `koanf:"listen"`
+	DataDir       string             `koanf:"data_dir" help:"Directory of the store, the master secret, spooled rows and everything of local clusters."`
+	Instance      string             `koanf:"instance" help:"Name of this installation; the same on every replica."`
+	Secret        string             `koanf:"secret" help:"Master secret from which engine tokens are derived; the same on every replica. Empty: made once in data_dir." secret:"true"`
+	Auth          Auth               `koanf:"auth"`
+	HS2           HS2                `koanf:"hs2"`
+	Session       Session            `koanf:"session"`
+	Spool         Spool              `koanf:"spool"`
+	Engine        Engine             `koanf:"engine"`
+	Spark         Spark              `koanf:"spark"`
+	Clusters      map[string]Cluster `koanf:"clusters"`
+	Log           Log                `koanf:"log"`
+	ShutdownGrace time.Duration      `koanf:"shutdown_grace" help:"How long running statements may go on when the gateway is told to stop."`
+}
+
+// Listen is where the gateway listens.
+type Listen struct {
+	Thrift string `koanf:"thrift" help:"Address of the HiveServer2 port, host:port; port 0 is any free one, data_dir/endpoints.json says which."`
+	HTTP   string `koanf:"http" help:"Address of the HTTP port: health, readiness, metrics."`
+}
+
+// Auth is how clients prove who they are.
+type Auth struct {
+	Mode          string `koanf:"mode" help:"none: names are believed; file: names and passwords in auth.file." oneof:"none,file"`
+	File          string `koanf:"file" help:"Password file: a line user:bcrypt-hash[:group,group] each, as htpasswd -B and sluice password make them."`
+	OpenToNetwork bool   `koanf:"open_to_network" help:"Allow auth.mode none on an address that others can reach: anybody may then run anything."`
+}
+
+// HS2 is the HiveServer2 front end.
+type HS2 struct {
+	SASL              bool          `koanf:"sasl" help:"SASL PLAIN, what clients do unless told otherwise; false: bare Thrift for clients set to NOSASL."`
+	MaxMessageSize    Bytes         `koanf:"max_message_size" help:"Largest request."`
+	LoginTimeout      time.Duration `koanf:"login_timeout" help:"How long a client may take to log in."`
+	PollTimeout       time.Duration `koanf:"poll_timeout" help:"Longest wait of GetOperationStatus for a change."`
+	MaxConnections    int           `koanf:"max_connections" help:"Open connections at once."`
+	FetchBytes        Bytes         `koanf:"fetch_bytes" help:"About how large a reply to FetchResults may become; one row is always sent."`
+	StackTraces       bool          `koanf:"stack_traces" help:"Add the engine's stack trace to error messages."`
+	CloseOnDisconnect bool          `koanf:"close_on_disconnect" help:"Close sessions whose last connection is gone."`
+	DisconnectGrace   time.Duration `koanf:"disconnect_grace" help:"How long such a session waits for its client to come back."`
+}
+
+// Session is about sessions and operations.
+type Session struct {
+	IdleTimeout          time.Duration `koanf:"idle_timeout" help:"Close sessions that nobody has used for so long."`
+	OperationIdleTimeout time.Duration `koanf:"operation_idle_timeout" help:"Close ended operations that nobody has asked for for so long."`
+	QueryTimeout         time.Duration `koanf:"query_timeout" help:"Time limit of a statement; the smaller of this and the client's wins, 0s is none."`
+	LogLines             int           `koanf:"log_lines" help:"Lines of log kept for each operation."`
+}
+
+// Spool is where results wait for their clients.
+type Spool struct {
+	Memory Bytes `koanf:"memory" help:"Rows of an operation kept in memory; what is beyond goes to disk."`
+	Disk   Bytes `koanf:"disk" help:"Rows of an operation kept on disk; beyond it the operation fails."`
+}
+
+// Engine is about the engines that are started.
+type Engine struct {
+	Cluster      string            `koanf:"cluster" help:"Cluster of sessions that name none with sluice.cluster."`
+	StartTimeout time.Duration     `koanf:"start_timeout" help:"How long an engine may take to start, downloads included."`
+	IdleTimeout  time.Duration     `koanf:"idle_timeout" help:"End engines that nobody has used for so long."`
+	Lease        time.Duration     `koanf:"lease" help:"How long an engine lives on when no gateway renews it."`
+	Memory       string            `koanf:"memory" help:"Heap of an engine's driver, in Java's form: 1g, 512m."`
+	Conf         map[string]string `koanf:"conf" help:"Spark settings of every engine. In the environment: key=value,key=value."`
+}
+
+// Spark is the distribution that local engines run from.
+type Spark struct {
+	Home     string `koanf:"home" help:"A Spark distribution of your own. Empty: SPARK_HOME, or the version below, fetched once."`
+	Version  string `koanf:"version" help:"Version to fetch, and to tell clients before an engine is there."`
+	JavaHome string `koanf:"java_home" help:"A JDK 17 or newer. Empty: JAVA_HOME, or java on the PATH."`
+}
+
+// Cluster is a place that runs engines.
+type Cluster struct {
+	Kind  string `koanf:"kind" help:"local: this machine." oneof:"local"`
+	Cores int    `koanf:"cores" help:"Cores of each engine; 0 is all."`
+}
+
+// Log is the gateway's own log, on standard error.
+type Log struct {
+	Level  string `koanf:"level" help:"Least level that is logged." oneof:"debug,info,warn,error"`
+	Format string `koanf:"format" help:"text or json." oneof:"text,json"`
+}
+
+// Default returns the configuration of a gateway that was told nothing.
+func Default() Config {
+	return Config{
+		Listen:   Listen{Thrift: "127.0.0.1:10009", HTTP: "127.0.0.1:10099"},
+		DataDir:  defaultDataDir(),
+		Instance: "sluice",
+		Auth:     Auth{Mode: "none"},
+		HS2: HS2{
+			SASL: true, MaxMessageSize: 100 << 20, LoginTimeout: 20 * time.Second, PollTimeout: 5 * time.Second,
+			MaxConnections: 4096, FetchBytes: 8 << 20, CloseOnDisconnect: true, DisconnectGrace: 30 * time.Second,
+		},
+		Session:       Session{IdleTimeout: 6 * time.Hour, OperationIdleTimeout: 3 * time.Hour, LogLines: 10_000},
+		Spool:         Spool{Memory: 64 << 20, Disk: 20 << 30},
+		Engine:        Engine{Cluster: "local", StartTimeout: 5 * time.Minute, IdleTimeout: 30 * time.Minute, Lease: time.Minute, Memory: "1g", Conf: map[string]string{}},
+		Spark:         Spark{Version: "4.3.0"},
+		Clusters:      map[string]Cluster{"local": {Kind: "local"}},
+		Log:           Log{Level: "info", Format: "text"},
+		ShutdownGrace: 10 * time.Second,
+	}
+}
+
+func defaultDataDir() string {
+	if d := os.Getenv("XDG_DATA_HOME"); d != "" {
+		return filepath.Join(d, "sluice")
+	}
+	return "~/.local/share/sluice"
+}
+
+var byteUnits = []struct {
+	suffix string
+	size   Bytes
+}{
+	{"tib", 1 << 40}, {"gib", 1 << 30}, {"mib", 1 << 20}, {"kib", 1 << 10},
+	{"t", 1 << 40}, {"g", 1 << 30}, {"m", 1 << 20}, {"k", 1 << 10}, {"b", 1},
+}
+
+// ParseBytes reads a size: a number and, without regard to case, k, m, g, t or KiB, MiB, GiB, TiB. All are powers of 1024.
+func ParseBytes(text string) (Bytes, error) {
+	number, unit := strings.ToLower(strings.TrimSpace(text)), Bytes(1)
+	for _, u := range byteUnits {
+		if rest, ok := strings.CutSuffix(number, u.suffix); ok {
+			number, unit = strings.TrimSpace(rest), u.size
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > int64(1<<62)/int64(unit) {
+		return 0, fmt.Errorf("%q is no size; write it like 64MiB, 1g or 4096", text)
+	}
+	return Bytes(n) * unit, nil
+}
+
+// String writes the size with the largest unit that divides it.
+func (b Bytes) String() string {
+	for _, u := range byteUnits[:4] {
+		if b >= u.size && b%u.size == 0 {
+			name := strings.ToUpper(u.suffix[:1]) + "iB"
+			return strconv.FormatInt(int64(b/u.size), 10) + name
+		}
+	}
+	return strconv.FormatInt(int64(b), 10)
+}

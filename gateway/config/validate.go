@@ -1,0 +1,98 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Validate returns everything that is wrong with a configuration, each with the path of its key.
+func (c Config) Validate() error {
+	var errs []error
+	wrong := func(path, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+	}
+	for _, k := range keys(c) {
+		if v := k.value.String(); k.oneof != nil && !slices.Contains(k.oneof, v) {
+			wrong(k.name(), "%q is not one of %s%s", v, strings.Join(k.oneof, ", "), didYouMean(v, k.oneof))
+		}
+		if d, ok := k.value.Interface().(time.Duration); ok && !durationFits(k.name(), d) {
+			wrong(k.name(), "%s is too short", durationText(d))
+		}
+		if k.value.Kind() == reflect.Int && k.value.Int() < 0 {
+			wrong(k.name(), "%d is negative", k.value.Int())
+		}
+	}
+	for _, l := range []struct{ path, address string }{{"listen.thrift", c.Listen.Thrift}, {"listen.http", c.Listen.HTTP}} {
+		if err := checkAddress(l.address); err != nil {
+			wrong(l.path, "%v", err)
+		}
+	}
+	if c.DataDir == "" {
+		wrong("data_dir", "must not be empty")
+	}
+	if c.Auth.Mode == "none" && !c.Auth.OpenToNetwork && !isLoopback(c.Listen.Thrift) {
+		wrong("listen.thrift", "%s can be reached by others, and auth.mode is none: set auth.mode: file, or listen on 127.0.0.1, or say auth.open_to_network: true if anybody may run anything", c.Listen.Thrift)
+	}
+	if c.Auth.Mode == "file" && c.Auth.File == "" {
+		wrong("auth.file", "must name the password file when auth.mode is file; sluice password USER makes its lines")
+	}
+	if c.Secret != "" && len(c.Secret) < 32 {
+		wrong("secret", "must have at least 32 characters")
+	}
+	if c.HS2.MaxConnections < 1 {
+		wrong("hs2.max_connections", "must be at least 1")
+	}
+	if c.HS2.MaxMessageSize < 1<<20 || c.HS2.MaxMessageSize > 1<<30 {
+		wrong("hs2.max_message_size", "%s is not between 1MiB and 1GiB", c.HS2.MaxMessageSize)
+	}
+	if c.HS2.FetchBytes < 64<<10 || c.HS2.FetchBytes > c.HS2.MaxMessageSize {
+		wrong("hs2.fetch_bytes", "%s is not between 64KiB and hs2.max_message_size", c.HS2.FetchBytes)
+	}
+	if _, ok := c.Clusters[c.Engine.Cluster]; !ok {
+		names := slices.Sorted(maps.Keys(c.Clusters))
+		wrong("engine.cluster", "there is no cluster %q; clusters are %s%s", c.Engine.Cluster, strings.Join(names, ", "), didYouMean(c.Engine.Cluster, names))
+	}
+	return errors.Join(errs...)
+}
+
+// durationFits: what may be zero means "none"; the others drive timers.
+func durationFits(path string, d time.Duration) bool {
+	switch path {
+	case "session.query_timeout", "hs2.disconnect_grace", "shutdown_grace":
+		return d >= 0
+	case "engine.lease":
+		return d >= 3*time.Second
+	}
+	return d >= time.Millisecond
+}
+
+func checkAddress(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q is no host:port", address)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%q has no port between 0 and 65535", address)
+	}
+	if host == "" {
+		return fmt.Errorf("%q names no host; write 127.0.0.1%s for this machine alone, 0.0.0.0%s for all", address, address, address)
+	}
+	return nil
+}
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return true // said elsewhere
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}

@@ -1,0 +1,296 @@
+// Package gateway puts the rooms together: it makes a gateway from its configuration, runs it, and stops it in reverse.
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/engines/local"
+	"github.com/sluicedata/sluice/engines/spark"
+	"github.com/sluicedata/sluice/engines/spark/dist"
+	"github.com/sluicedata/sluice/gateway/auth"
+	"github.com/sluicedata/sluice/gateway/config"
+	"github.com/sluicedata/sluice/gateway/hs2"
+	"github.com/sluicedata/sluice/gateway/ops"
+	"github.com/sluicedata/sluice/gateway/session"
+	"github.com/sluicedata/sluice/gateway/spool"
+	"github.com/sluicedata/sluice/gateway/store"
+	"github.com/sluicedata/sluice/router"
+)
+
+// Gateway is a gateway that listens, but does not serve yet.
+type Gateway struct {
+	cfg       config.Config
+	log       *slog.Logger
+	lock      *os.File
+	store     *store.Store
+	clusters  map[string]engines.Cluster
+	launcher  *launch.Launcher
+	sessions  *session.Manager
+	hs2       *hs2.Server
+	metrics   *metrics
+	thrift    net.Listener
+	http      net.Listener
+	endpoints string // the file that tells the ports
+}
+
+// Endpoints is what data_dir/endpoints.json holds: where a gateway really listens, for those who asked for any port.
+type Endpoints struct {
+	Thrift string `json:"thrift"`
+	HTTP   string `json:"http"`
+	PID    int    `json:"pid"`
+}
+
+// New makes a gateway from a valid configuration and opens its ports. supervise is the command that runs the
+// supervisor of a local engine.
+func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.Logger) (_ *Gateway, err error) {
+	g := &Gateway{cfg: cfg, log: log, metrics: newMetrics()}
+	defer func() {
+		if err != nil {
+			g.close()
+		}
+	}()
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	if g.lock, err = lockDir(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	secret, err := masterSecret(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if g.store, err = store.Open(ctx, filepath.Join(cfg.DataDir, "sluice.db")); err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	authenticator, err := newAuthenticator(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	otel.SetTextMapPropagator(propagation.TraceContext{})
+	otel.SetTracerProvider(sdktrace.NewTracerProvider()) // ids for tags and logs; nothing is exported
+
+	g.clusters = newClusters(cfg, supervise, log)
+	g.launcher = launch.New(launch.Options{
+		Clusters: g.clusters, Drivers: map[engines.Kind]engines.Driver{spark.Kind: spark.Driver{}},
+		Store: engineStore{g.store}, Secret: secret, Memory: cfg.Engine.Memory, Conf: cfg.Engine.Conf,
+		StartTimeout: cfg.Engine.StartTimeout, IdleTimeout: cfg.Engine.IdleTimeout, Lease: cfg.Engine.Lease,
+		Hooks: g.metrics.launch(), Log: log,
+	})
+	g.sessions = session.NewManager(session.Options{
+		Store: g.store, Engines: g.launcher, Kind: spark.Kind, Route: g.route,
+		Spool:    spool.Limits{Dir: cfg.DataDir, Memory: int64(cfg.Spool.Memory), Disk: int64(cfg.Spool.Disk)},
+		LogLines: cfg.Session.LogLines, QueryTimeout: cfg.Session.QueryTimeout, IdleTimeout: cfg.Session.IdleTimeout,
+		OperationIdleTimeout: cfg.Session.OperationIdleTimeout, Hooks: g.metrics.sessions(), Log: log,
+	})
+	g.metrics.watch(g.sessions, g.launcher)
+	g.hs2 = hs2.New(hs2.Options{
+		Sessions: g.sessions, Auth: authenticator, OpenProxy: cfg.Auth.Mode == "none", SASL: cfg.HS2.SASL,
+		MaxMessage: int64(cfg.HS2.MaxMessageSize), MaxConnections: cfg.HS2.MaxConnections, LoginTimeout: cfg.HS2.LoginTimeout,
+		PollTimeout: cfg.HS2.PollTimeout, FetchBytes: int64(cfg.HS2.FetchBytes), StackTraces: cfg.HS2.StackTraces,
+		CloseOnDisconnect: cfg.HS2.CloseOnDisconnect, DisconnectGrace: cfg.HS2.DisconnectGrace,
+		SparkVersion: cfg.Spark.Version, Hooks: g.metrics.hs2(), Log: log,
+	})
+	return g, g.listen(ctx)
+}
+
+func newAuthenticator(cfg config.Config, log *slog.Logger) (auth.Authenticator, error) {
+	if cfg.Auth.Mode == "file" {
+		return auth.NewFile(cfg.Auth.File, log)
+	}
+	return auth.None{}, nil
+}
+
+func newClusters(cfg config.Config, supervise []string, log *slog.Logger) map[string]engines.Cluster {
+	out := map[string]engines.Cluster{}
+	for name, c := range cfg.Clusters {
+		out[name] = local.New(local.Options{
+			Name: name, Dir: filepath.Join(cfg.DataDir, "clusters", name), Cores: c.Cores, Lease: cfg.Engine.Lease, Supervise: supervise,
+			Home: func(ctx context.Context, report func(string)) (string, error) {
+				return dist.Home(ctx, cfg.Spark.Home, cfg.Spark.Version, report)
+			},
+			Java: func() (string, error) { return dist.Java(cfg.Spark.JavaHome) },
+			Log:  log,
+		})
+	}
+	return out
+}
+
+// route asks the router with what is known of the clusters now.
+func (g *Gateway) route(user, wish string) (router.Decision, error) {
+	var states []router.State
+	for name, c := range g.cfg.Clusters {
+		states = append(states, router.State{Name: name, Kind: c.Kind})
+	}
+	return router.Named{Default: g.cfg.Engine.Cluster}.Pick(router.Request{User: user, Cluster: wish}, states)
+}
+
+func (g *Gateway) listen(ctx context.Context) (err error) {
+	var lc net.ListenConfig
+	if g.thrift, err = lc.Listen(ctx, "tcp", g.cfg.Listen.Thrift); err != nil {
+		return fmt.Errorf("listen.thrift: %w", inUse(err, "SLUICE_LISTEN_THRIFT"))
+	}
+	if g.http, err = lc.Listen(ctx, "tcp", g.cfg.Listen.HTTP); err != nil {
+		return fmt.Errorf("listen.http: %w", inUse(err, "SLUICE_LISTEN_HTTP"))
+	}
+	data, err := json.MarshalIndent(g.Endpoints(), "", "  ")
+	if err != nil {
+		return err
+	}
+	g.endpoints = filepath.Join(g.cfg.DataDir, "endpoints.json")
+	return writeFile(g.endpoints, append(data, '\n'))
+}
+
+func inUse(err error, env string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: another process has the port; choose another one there or with %s (port 0 is any free one)", err, env)
+	}
+	return err
+}
+
+// writeFile writes at once: whoever reads the file sees all of it.
+func writeFile(path string, data []byte) error {
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// Endpoints tells where the gateway listens.
+func (g *Gateway) Endpoints() Endpoints {
+	return Endpoints{Thrift: g.thrift.Addr().String(), HTTP: g.http.Addr().String(), PID: os.Getpid()}
+}
+
+// Run serves until ctx ends, then stops in reverse: no new calls, then the sessions, then the engines.
+func (g *Gateway) Run(ctx context.Context) error {
+	defer g.close()
+	e := g.Endpoints()
+	g.log.Info("gateway serves", "thrift", e.Thrift, "http", e.HTTP, "data_dir", g.cfg.DataDir, "auth", g.cfg.Auth.Mode)
+
+	// Each layer ends when the one above it is gone.
+	engineCtx, stopEngines := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopEngines()
+	sessionCtx, stopSessions := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSessions()
+	front, frontCtx := errgroup.WithContext(ctx)
+	var sessions, engines errgroup.Group
+	engines.Go(func() error { return g.launcher.Run(engineCtx) })
+	sessions.Go(func() error { return g.sessions.Run(sessionCtx) })
+	front.Go(func() error { return g.hs2.Serve(frontCtx, g.thrift) })
+	front.Go(func() error { return ops.Serve(frontCtx, g.http, ops.Handler(g.metrics.registry, g.checks()), g.log) })
+
+	err := front.Wait()
+	g.log.Info("gateway stops")
+	stopSessions()
+	err = errors.Join(err, sessions.Wait())
+	stopEngines()
+	return errors.Join(err, engines.Wait())
+}
+
+// checks are what must have been seen before the gateway is ready.
+func (g *Gateway) checks() []ops.Check {
+	checks := []ops.Check{{Name: "store", See: g.store.Ping}}
+	for _, name := range slices.Sorted(maps.Keys(g.clusters)) {
+		c := g.clusters[name]
+		checks = append(checks, ops.Check{Name: "cluster " + name, See: func(ctx context.Context) error {
+			_, err := c.List(ctx)
+			return err
+		}})
+	}
+	return checks
+}
+
+func (g *Gateway) close() {
+	for _, l := range []net.Listener{g.thrift, g.http} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	if g.endpoints != "" {
+		_ = os.Remove(g.endpoints)
+	}
+	for name, c := range g.clusters {
+		if err := c.Close(); err != nil {
+			g.log.Warn("cannot close a cluster", "cluster", name, "error", err)
+		}
+	}
+	if g.store != nil {
+		_ = g.store.Close()
+	}
+	if g.lock != nil {
+		_ = g.lock.Close()
+	}
+}
+
+// lockDir keeps a second gateway out of a data directory.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("data_dir: another gateway uses %s; stop it, or give this one a directory of its own with SLUICE_DATA_DIR", dir)
+	}
+	return f, nil
+}
+
+// masterSecret is the configured one, or one that is made once and kept.
+func masterSecret(cfg config.Config) ([]byte, error) {
+	if cfg.Secret != "" {
+		return []byte(cfg.Secret), nil
+	}
+	file := filepath.Join(cfg.DataDir, "secret")
+	data, err := os.ReadFile(file)
+	if err == nil && len(strings.TrimSpace(string(data))) >= 32 {
+		return []byte(strings.TrimSpace(string(data))), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the master secret: %w", err)
+	}
+	raw := make([]byte, 32)
+	if _, err := rand.Read(raw); err != nil {
+		return nil, err
+	}
+	secret := []byte(hex.EncodeToString(raw))
+	return secret, writeFile(file, append(secret, '\n'))
+}
+
+// engineStore keeps the launcher's records in the store.
+type engineStore struct{ *store.Store }
+
+func (s engineStore) SaveEngine(ctx context.Context, r launch.Record) error {
+	rec := store.Engine{
+		ID: r.ID, ShareKey: r.Key, Cluster: r.Cluster, Kind: r.Kind, Tag: string(r.App.Tag), User: r.User,
+		AppID: string(r.App.ID), Address: r.App.Address, State: string(r.App.State), Reason: r.App.Reason, CreatedAt: r.CreatedAt,
+	}
+	if r.App.State == engines.Ended {
+		now := time.Now()
+		rec.EndedAt = &now
+	}
+	if r.App.State == engines.Pending {
+		return s.CreateEngine(ctx, rec)
+	}
+	return s.UpdateEngine(ctx, rec)
+}

@@ -1,0 +1,173 @@
+package hs2
+
+import (
+	"context"
+	"math"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/sluicedata/sluice/gateway/hs2/tcli"
+	"github.com/sluicedata/sluice/gateway/session"
+)
+
+// cursor is where the readers of an operation's rows and log stand. It belongs to the operation, because a client may
+// fetch over several connections.
+type cursor struct {
+	mu    sync.Mutex
+	cols  []tcli.Column
+	row   int64 // the next one
+	block int64 // where the block before began, for FETCH_PRIOR
+	line  int64 // of the log
+}
+
+func cursorOf(o *session.Operation) *cursor {
+	return o.FrontEnd(func() any { return &cursor{} }).(*cursor)
+}
+
+// columns describes the result. A statement without a result gets one column and no rows: Python clients fail on a
+// result without columns.
+func (c *cursor) columns(ctx context.Context, o *session.Operation) ([]tcli.Column, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.columnsLocked(ctx, o)
+}
+
+func (c *cursor) columnsLocked(ctx context.Context, o *session.Operation) ([]tcli.Column, error) {
+	if c.cols != nil {
+		return c.cols, nil
+	}
+	schema, err := o.Schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range schema.Fields() {
+		c.cols = append(c.cols, tcli.ColumnOf(f))
+	}
+	if len(c.cols) == 0 {
+		c.cols = []tcli.Column{{Name: "Result", Type: tcli.TTypeId_STRING_TYPE}}
+	}
+	return c.cols, nil
+}
+
+// GetResultSetMetadata implements tcli.TCLIService. It waits until the columns are known.
+func (h *handler) GetResultSetMetadata(ctx context.Context, req *tcli.TGetResultSetMetadataReq) (*tcli.TGetResultSetMetadataResp, error) {
+	o, err := h.operation(req.OperationHandle)
+	if err != nil {
+		return &tcli.TGetResultSetMetadataResp{Status: h.failed(err)}, nil
+	}
+	ctx, stop := h.watch(ctx)
+	defer stop()
+	cols, err := cursorOf(o).columns(ctx, o)
+	if err != nil {
+		return &tcli.TGetResultSetMetadataResp{Status: h.failed(err)}, nil
+	}
+	return &tcli.TGetResultSetMetadataResp{Status: success(), Schema: tcli.Schema(cols, tcli.TProtocolVersion(o.Session.Protocol))}, nil
+}
+
+// FetchResults is answered by FetchEncoded.
+func (h *handler) FetchResults(context.Context, *tcli.TFetchResultsReq) (*tcli.TFetchResultsResp, error) {
+	panic("FetchResults is answered by FetchEncoded")
+}
+
+// The two things that can be fetched.
+const (
+	fetchRows = 0
+	fetchLog  = 1
+)
+
+// FetchEncoded implements tcli.FetchHandler.
+func (h *handler) FetchEncoded(ctx context.Context, req *tcli.TFetchResultsReq) (*tcli.FetchReply, error) {
+	o, err := h.operation(req.OperationHandle)
+	if err != nil {
+		return &tcli.FetchReply{Status: h.failed(err)}, nil
+	}
+	c := cursorOf(o)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var reply *tcli.FetchReply
+	if req.FetchType == fetchLog {
+		reply, err = h.lines(o, c, req)
+	} else {
+		reply, err = h.rows(ctx, o, c, req)
+	}
+	if err != nil {
+		return &tcli.FetchReply{Status: h.failed(err)}, nil
+	}
+	return reply, nil
+}
+
+func notSupported(orientation tcli.TFetchOrientation) error {
+	return &session.Failure{Class: "SLUICE_FETCH_ORIENTATION", SQLState: "HYC00",
+		Message: "The fetch type " + orientation.String() + " is not supported for this resultset: use FETCH_NEXT, FETCH_FIRST or FETCH_PRIOR"}
+}
+
+func (h *handler) rows(ctx context.Context, o *session.Operation, c *cursor, req *tcli.TFetchResultsReq) (*tcli.FetchReply, error) {
+	switch req.Orientation {
+	case tcli.TFetchOrientation_FETCH_NEXT:
+	case tcli.TFetchOrientation_FETCH_FIRST:
+		c.row = 0
+	case tcli.TFetchOrientation_FETCH_PRIOR:
+		c.row = c.block
+	default:
+		return nil, notSupported(req.Orientation)
+	}
+	limit := req.MaxRows
+	if limit <= 0 { // Hue means all; the bytes of a reply are bounded anyway
+		limit = math.MaxInt32
+	}
+	ctx, stop := h.watch(ctx)
+	defer stop()
+	cols, err := c.columnsLocked(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	size := func(b arrow.RecordBatch, from, to int) int { return tcli.RowSetSize(cols, b, from, to) }
+	batches, more, err := o.Rows(ctx, c.row, limit, h.server.opt.FetchBytes, size)
+	if err != nil {
+		return nil, err
+	}
+	start := c.row
+	for _, b := range batches {
+		c.row += b.NumRows()
+		defer b.Release()
+	}
+	c.block = start
+	set := tcli.AppendRowSet(nil, tcli.TProtocolVersion(o.Session.Protocol), start, cols, batches)
+	if h.server.opt.Hooks.Fetched != nil {
+		h.server.opt.Hooks.Fetched(int(c.row-start), len(set))
+	}
+	return &tcli.FetchReply{Status: success(), HasMoreRows: more && c.row > start, RowSet: set}, nil
+}
+
+var logColumns = []tcli.Column{{Name: "operation_log", Type: tcli.TTypeId_STRING_TYPE}}
+
+// lines never waits: clients fetch until nothing comes.
+func (h *handler) lines(o *session.Operation, c *cursor, req *tcli.TFetchResultsReq) (*tcli.FetchReply, error) {
+	switch req.Orientation {
+	case tcli.TFetchOrientation_FETCH_NEXT:
+	case tcli.TFetchOrientation_FETCH_FIRST:
+		c.line = 0
+	default:
+		return nil, notSupported(req.Orientation)
+	}
+	limit := 10_000
+	if req.MaxRows > 0 {
+		limit = int(min(req.MaxRows, int64(limit)))
+	}
+	var lines []string
+	start := c.line
+	lines, c.line = o.Log().Read(c.line, limit)
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	defer b.Release()
+	b.AppendValues(lines, nil)
+	column := b.NewArray()
+	defer column.Release()
+	schema := arrow.NewSchema([]arrow.Field{{Name: logColumns[0].Name, Type: arrow.BinaryTypes.String}}, nil)
+	batch := array.NewRecordBatch(schema, []arrow.Array{column}, int64(len(lines)))
+	defer batch.Release()
+	set := tcli.AppendRowSet(nil, tcli.TProtocolVersion(o.Session.Protocol), start, logColumns, []arrow.RecordBatch{batch})
+	return &tcli.FetchReply{Status: success(), RowSet: set}, nil
+}

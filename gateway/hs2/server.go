@@ -1,0 +1,224 @@
+// Package hs2 is the HiveServer2 front end: it speaks Thrift's TCLIService with JDBC, Beeline and Python clients over
+// TCP, and turns their calls into sessions and operations.
+package hs2
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/apache/thrift/lib/go/thrift"
+	"github.com/google/uuid"
+
+	"github.com/sluicedata/sluice/gateway/auth"
+	"github.com/sluicedata/sluice/gateway/hs2/tcli"
+	"github.com/sluicedata/sluice/gateway/session"
+)
+
+// Options of a Server.
+type Options struct {
+	Sessions          *session.Manager
+	Auth              auth.Authenticator
+	OpenProxy         bool // anybody may act for anybody: without authentication names prove nothing anyway
+	SASL              bool // false: bare Thrift, for clients that are set to NOSASL
+	MaxMessage        int64
+	MaxConnections    int
+	LoginTimeout      time.Duration
+	PollTimeout       time.Duration // longest wait of GetOperationStatus
+	FetchBytes        int64         // of one reply to FetchResults, about
+	StackTraces       bool
+	CloseOnDisconnect bool
+	DisconnectGrace   time.Duration
+	SparkVersion      string // told to clients before an engine is there
+	Hooks             Hooks
+	Log               *slog.Logger
+}
+
+// Hooks observe; each may be nil.
+type Hooks struct {
+	Connected func(delta int)
+	Call      func(method string, took time.Duration, failed bool)
+	Fetched   func(rows, bytes int)
+}
+
+// Server is the HiveServer2 front end.
+type Server struct {
+	opt  Options
+	wait sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	users map[uuid.UUID]int // live connections that used a session
+}
+
+// New makes a Server.
+func New(opt Options) *Server {
+	return &Server{opt: opt, conns: map[net.Conn]struct{}{}, users: map[uuid.UUID]int{}}
+}
+
+// Serve accepts connections until ctx ends, then closes them all and waits for what they do.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	stop := context.AfterFunc(ctx, func() {
+		_ = l.Close()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			_ = c.Close()
+		}
+	})
+	defer stop()
+	defer s.wait.Wait()
+	for {
+		conn, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if conn != nil {
+				_ = conn.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil: // out of descriptors, say: others will end
+			s.opt.Log.Warn("cannot accept a connection", "error", err)
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if !s.admit(conn) {
+			continue
+		}
+		s.wait.Add(1)
+		go func() {
+			defer s.wait.Done()
+			defer s.leave(conn)
+			s.serve(ctx, conn)
+		}()
+	}
+}
+
+func (s *Server) admit(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) >= s.opt.MaxConnections {
+		s.opt.Log.Warn("connection refused: hs2.max_connections is reached", "client", conn.RemoteAddr(), "limit", s.opt.MaxConnections)
+		_ = conn.Close()
+		return false
+	}
+	s.conns[conn] = struct{}{}
+	if s.opt.Hooks.Connected != nil {
+		s.opt.Hooks.Connected(1)
+	}
+	return true
+}
+
+func (s *Server) leave(conn net.Conn) {
+	_ = conn.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, conn)
+	if s.opt.Hooks.Connected != nil {
+		s.opt.Hooks.Connected(-1)
+	}
+}
+
+// serve speaks with one client until it goes.
+func (s *Server) serve(ctx context.Context, conn net.Conn) {
+	log := s.opt.Log.With("client", conn.RemoteAddr().String())
+	in := bufio.NewReaderSize(conn, 32<<10)
+	h := &handler{server: s, conn: conn, in: in, log: log, used: map[uuid.UUID]struct{}{}}
+	if s.opt.SASL {
+		_ = conn.SetDeadline(time.Now().Add(s.opt.LoginTimeout))
+		err := negotiate(struct {
+			io.Reader
+			io.Writer
+		}{in, conn}, func(authzid, user, password string) error { return h.login(ctx, authzid, user, password) })
+		switch {
+		case errors.Is(err, io.EOF): // a port probe
+			return
+		case err != nil:
+			log.Info("login refused", "error", err)
+			return
+		}
+		_ = conn.SetDeadline(time.Time{})
+	}
+	t := newTransport(conn, in, s.opt.SASL, uint32(s.opt.MaxMessage))
+	conf := &thrift.TConfiguration{MaxMessageSize: int32(s.opt.MaxMessage), MaxFrameSize: int32(s.opt.MaxMessage)}
+	proto := thrift.NewTBinaryProtocolConf(t, conf)
+	processor := tcli.NewProcessor(h, h)
+	defer s.disconnected(h)
+	for {
+		goOn, err := process(ctx, processor, proto)
+		var app thrift.TApplicationException
+		switch {
+		case err == nil && goOn:
+		case errors.As(err, &app): // answered as such; the connection goes on
+		case isEnd(err) || ctx.Err() != nil:
+			return
+		case err != nil:
+			log.Info("connection closed: the client's bytes are not TCLIService calls", "error", err)
+			return
+		default:
+			return
+		}
+	}
+}
+
+func process(ctx context.Context, p thrift.TProcessor, proto thrift.TProtocol) (goOn bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			goOn, err = false, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return p.Process(ctx, proto, proto)
+}
+
+func isEnd(err error) bool {
+	var te thrift.TTransportException
+	return errors.As(err, &te) && te.TypeId() == thrift.END_OF_FILE
+}
+
+// used counts a connection among a session's users.
+func (s *Server) use(h *handler, id uuid.UUID) {
+	if _, known := h.used[id]; known {
+		return
+	}
+	h.used[id] = struct{}{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users[id]++
+}
+
+// disconnected closes the sessions that no connection uses any more, after a grace time in which one may come back:
+// several clients never close their sessions, and some use one session from a pool of connections.
+func (s *Server) disconnected(h *handler) {
+	for id := range h.used {
+		s.mu.Lock()
+		s.users[id]--
+		orphan := s.users[id] == 0
+		if orphan {
+			delete(s.users, id)
+		}
+		s.mu.Unlock()
+		sess := s.opt.Sessions.Peek(id)
+		if !orphan || sess == nil || !s.opt.CloseOnDisconnect {
+			continue
+		}
+		time.AfterFunc(s.opt.DisconnectGrace, func() {
+			s.mu.Lock()
+			back := s.users[id] > 0
+			s.mu.Unlock()
+			if !back {
+				_ = s.opt.Sessions.Close(context.Background(), sess, fmt.Sprintf("its client is gone for hs2.disconnect_grace (%s)", s.opt.DisconnectGrace))
+			}
+		})
+	}
+}

@@ -1,0 +1,109 @@
+package hs2
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+
+	"github.com/apache/thrift/lib/go/thrift"
+)
+
+// transport is a connection as Thrift sees it, bare or in SASL frames. A frame is four bytes of length and its data;
+// messages may span frames and frames hold several messages, so frames are read as a stream of bytes. A reply is
+// written at once, in one frame, when it is complete: a failure half-way must not leave half a reply on the wire.
+type transport struct {
+	conn   net.Conn
+	in     *bufio.Reader
+	framed bool
+	max    uint32 // bytes of a frame
+	left   uint32 // of the current frame
+	out    []byte
+}
+
+const frameHeader = 4
+
+// keepBuffer is how much of a reply's buffer is kept for the next one.
+const keepBuffer = 1 << 20
+
+func newTransport(conn net.Conn, in *bufio.Reader, framed bool, max uint32) *transport {
+	t := &transport{conn: conn, in: in, framed: framed, max: max}
+	t.reset()
+	return t
+}
+
+func (t *transport) reset() {
+	if cap(t.out) > keepBuffer {
+		t.out = nil
+	}
+	t.out = t.out[:0]
+	if t.framed {
+		t.out = append(t.out, 0, 0, 0, 0)
+	}
+}
+
+func (t *transport) Read(p []byte) (int, error) {
+	if !t.framed {
+		n, err := t.in.Read(p)
+		return n, transportError(err)
+	}
+	for t.left == 0 {
+		var head [frameHeader]byte
+		if _, err := io.ReadFull(t.in, head[:]); err != nil {
+			return 0, transportError(err)
+		}
+		t.left = binary.BigEndian.Uint32(head[:])
+		if t.left > t.max {
+			return 0, thrift.NewTTransportException(thrift.UNKNOWN_TRANSPORT_EXCEPTION,
+				fmt.Sprintf("a frame of %d bytes; hs2.max_message_size allows %d", t.left, t.max))
+		}
+	}
+	if len(p) > int(t.left) {
+		p = p[:t.left]
+	}
+	n, err := t.in.Read(p)
+	t.left -= uint32(n)
+	return n, transportError(err)
+}
+
+func transportError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return thrift.NewTTransportException(thrift.END_OF_FILE, err.Error())
+	}
+	return thrift.NewTTransportExceptionFromError(err)
+}
+
+func (t *transport) Write(p []byte) (int, error) {
+	t.out = append(t.out, p...)
+	return len(p), nil
+}
+
+// Flush sends what was written.
+func (t *transport) Flush(context.Context) error {
+	defer t.reset()
+	if t.framed {
+		if len(t.out) == frameHeader {
+			return nil
+		}
+		binary.BigEndian.PutUint32(t.out, uint32(len(t.out)-frameHeader))
+	}
+	_, err := t.conn.Write(t.out)
+	return transportError(err)
+}
+
+// discard forgets a reply that could not be completed.
+func (t *transport) discard() { t.reset() }
+
+// RemainingBytes is not known: a message may go on in the next frame.
+func (t *transport) RemainingBytes() uint64 { return math.MaxUint64 }
+
+func (t *transport) Open() error  { return nil }
+func (t *transport) IsOpen() bool { return true }
+func (t *transport) Close() error { return t.conn.Close() }

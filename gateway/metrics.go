@@ -1,0 +1,96 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/gateway/hs2"
+	"github.com/sluicedata/sluice/gateway/session"
+)
+
+// metrics are the gateway's figures, with Prometheus' units and endings.
+type metrics struct {
+	registry    *prometheus.Registry
+	connections prometheus.Gauge
+	calls       *prometheus.HistogramVec
+	operations  *prometheus.CounterVec
+	durations   *prometheus.HistogramVec
+	rows, bytes prometheus.Counter
+	starts      *prometheus.HistogramVec
+	ends        prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_hs2_connections",
+			Help: "Open connections of HiveServer2 clients."}),
+		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_hs2_call_duration_seconds",
+			Help: "Time from the last byte of a call to the last byte of its answer.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10)}, []string{"method", "result"}),
+		operations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_operations_total",
+			Help: "Operations that ended, by kind and state."}, []string{"kind", "state"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_operation_duration_seconds",
+			Help: "Time from accepting an operation to its end.", Buckets: prometheus.ExponentialBuckets(0.005, 3, 12)}, []string{"kind"}),
+		rows: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_hs2_rows_sent_total",
+			Help: "Rows sent to HiveServer2 clients."}),
+		bytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_hs2_row_bytes_sent_total",
+			Help: "Bytes of row sets sent to HiveServer2 clients."}),
+		starts: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_engine_start_duration_seconds",
+			Help: "Time from wanting an engine to having it, or to the failure.", Buckets: prometheus.ExponentialBuckets(1, 2, 9)}, []string{"cluster", "result"}),
+		ends: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_engines_ended_total",
+			Help: "Engines that ended, for whatever reason."}),
+	}
+	m.registry.MustRegister(m.connections, m.calls, m.operations, m.durations, m.rows, m.bytes, m.starts, m.ends,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// watch adds the figures that are counted when somebody looks.
+func (m *metrics) watch(sessions *session.Manager, engines *launch.Launcher) {
+	gauge := func(name, help string, labels prometheus.Labels, f func() int) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels},
+			func() float64 { return float64(f()) }))
+	}
+	gauge("sluice_sessions", "Open sessions.", nil, func() int { n, _ := sessions.Counts(); return n })
+	gauge("sluice_operations", "Operations whose handles are open.", nil, func() int { _, n := sessions.Counts(); return n })
+	const name, help = "sluice_engines", "Engines, by what they do."
+	gauge(name, help, prometheus.Labels{"state": "starting"}, func() int { n, _, _ := engines.Counts(); return n })
+	gauge(name, help, prometheus.Labels{"state": "used"}, func() int { _, _, n := engines.Counts(); return n })
+	gauge(name, help, prometheus.Labels{"state": "idle"}, func() int { _, ready, used := engines.Counts(); return ready - used })
+}
+
+func result(failed bool) string {
+	if failed {
+		return "error"
+	}
+	return "ok"
+}
+
+func (m *metrics) hs2() hs2.Hooks {
+	return hs2.Hooks{
+		Connected: func(delta int) { m.connections.Add(float64(delta)) },
+		Call: func(method string, took time.Duration, failed bool) {
+			m.calls.WithLabelValues(method, result(failed)).Observe(took.Seconds())
+		},
+		Fetched: func(rows, bytes int) { m.rows.Add(float64(rows)); m.bytes.Add(float64(bytes)) },
+	}
+}
+
+func (m *metrics) sessions() session.Hooks {
+	return session.Hooks{OperationEnded: func(kind session.Kind, state session.State, took time.Duration) {
+		m.operations.WithLabelValues(string(kind), string(state)).Inc()
+		m.durations.WithLabelValues(string(kind)).Observe(took.Seconds())
+	}}
+}
+
+func (m *metrics) launch() launch.Hooks {
+	return launch.Hooks{
+		Started: func(key launch.Key, took time.Duration, err error) {
+			m.starts.WithLabelValues(key.Cluster, result(err != nil)).Observe(took.Seconds())
+		},
+		Ended: func(launch.Key, string) { m.ends.Inc() },
+	}
+}

@@ -1,0 +1,221 @@
+// Package session holds clients' conversations: sessions, their operations, and the way from a statement to the rows
+// of its result. Ids are stored before an engine hears of them. Front ends come in with an identity that they have
+// proved, and every handle is looked up by its owner: another user's handle does not exist.
+package session
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/gateway/auth"
+	"github.com/sluicedata/sluice/gateway/spool"
+	"github.com/sluicedata/sluice/gateway/store"
+	"github.com/sluicedata/sluice/router"
+)
+
+// ErrNoSession and ErrNoOperation say that there is no such handle for this caller.
+var (
+	ErrNoSession   = errors.New("there is no such session")
+	ErrNoOperation = errors.New("there is no such operation")
+)
+
+// Hooks observe; each may be nil.
+type Hooks struct {
+	OperationEnded func(kind Kind, state State, took time.Duration)
+}
+
+// Options of a Manager.
+type Options struct {
+	Store   *store.Store
+	Engines *launch.Launcher
+	Kind    engines.Kind // of engine that runs SQL
+	// Route picks the cluster of a session; wish is what its client named.
+	Route                func(user, wish string) (router.Decision, error)
+	Spool                spool.Limits
+	LogLines             int
+	QueryTimeout         time.Duration
+	IdleTimeout          time.Duration // of sessions
+	OperationIdleTimeout time.Duration // of terminal operations
+	Hooks                Hooks
+	Log                  *slog.Logger
+}
+
+// Manager holds all sessions of this gateway.
+type Manager struct {
+	opt Options
+
+	mu       sync.Mutex
+	sessions map[uuid.UUID]*Session
+	ops      map[uuid.UUID]*Operation
+	closed   bool
+}
+
+// NewManager makes an empty Manager. Run must be called for idle sessions to be closed.
+func NewManager(opt Options) *Manager {
+	return &Manager{opt: opt, sessions: map[uuid.UUID]*Session{}, ops: map[uuid.UUID]*Operation{}}
+}
+
+// OpenRequest asks for a session.
+type OpenRequest struct {
+	Identity   auth.Identity
+	FrontEnd   string
+	ClientAddr string
+	Protocol   int
+	Conf       map[string]string
+	Catalog    string
+	Database   string
+}
+
+// Open opens a session. It starts no engine.
+func (m *Manager) Open(ctx context.Context, req OpenRequest) (*Session, error) {
+	if _, err := m.opt.Route(req.Identity.User, req.Conf[ClusterKey]); err != nil {
+		return nil, err // a wish that can never come true is told at once
+	}
+	s, err := newSession(m, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.opt.Store.CreateSession(ctx, s.record()); err != nil {
+		return nil, fmt.Errorf("store the session: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, errors.New("the gateway is stopping")
+	}
+	m.sessions[s.ID] = s
+	s.log.Info("session opened", "front_end", req.FrontEnd, "client", req.ClientAddr)
+	return s, nil
+}
+
+// Session finds a session that the caller may use; mine says whether it may.
+func (m *Manager) Session(id uuid.UUID, secret []byte, mine func(*Session) bool) (*Session, error) {
+	s := m.Peek(id)
+	if s == nil || !mine(s) || subtle.ConstantTimeCompare(s.Secret[:], secret) != 1 {
+		return nil, ErrNoSession
+	}
+	s.touch()
+	return s, nil
+}
+
+// Peek finds a session for those who need not own it; it gives no right to use it.
+func (m *Manager) Peek(id uuid.UUID) *Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sessions[id]
+}
+
+// Operation finds an operation of a session that the caller may use.
+func (m *Manager) Operation(id uuid.UUID, secret []byte, mine func(*Session) bool) (*Operation, error) {
+	m.mu.Lock()
+	o := m.ops[id]
+	m.mu.Unlock()
+	if o == nil || !mine(o.Session) || subtle.ConstantTimeCompare(o.Secret[:], secret) != 1 {
+		return nil, ErrNoOperation
+	}
+	o.touch()
+	return o, nil
+}
+
+// Close closes a session and everything in it.
+func (m *Manager) Close(ctx context.Context, s *Session, why string) error {
+	m.mu.Lock()
+	_, there := m.sessions[s.ID]
+	delete(m.sessions, s.ID)
+	m.mu.Unlock()
+	if !there {
+		return ErrNoSession
+	}
+	s.close(ctx, fmt.Errorf("%w: %s", errClosed, why))
+	s.log.Info("session closed", "reason", why)
+	return m.opt.Store.CloseSession(context.WithoutCancel(ctx), s.ID, time.Now())
+}
+
+func (m *Manager) add(o *Operation) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ops[o.ID] = o
+}
+
+func (m *Manager) drop(o *Operation) {
+	m.mu.Lock()
+	delete(m.ops, o.ID)
+	m.mu.Unlock()
+	o.Session.mu.Lock()
+	delete(o.Session.ops, o.ID)
+	o.Session.mu.Unlock()
+}
+
+func (m *Manager) newSpool() *spool.Spool { return spool.New(m.opt.Spool) }
+
+// Counts tells how many sessions and operations there are.
+func (m *Manager) Counts() (sessions, operations int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.sessions), len(m.ops)
+}
+
+// Run closes idle sessions and operations until ctx ends, and then all sessions.
+func (m *Manager) Run(ctx context.Context) error {
+	tick := time.NewTicker(max(min(m.opt.IdleTimeout, m.opt.OperationIdleTimeout)/10, 100*time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			m.closeIdle(ctx)
+		case <-ctx.Done():
+			m.closeAll(context.WithoutCancel(ctx))
+			return nil
+		}
+	}
+}
+
+func (m *Manager) snapshot() ([]*Session, []*Operation) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ss, ops := make([]*Session, 0, len(m.sessions)), make([]*Operation, 0, len(m.ops))
+	for _, s := range m.sessions {
+		ss = append(ss, s)
+	}
+	for _, o := range m.ops {
+		ops = append(ops, o)
+	}
+	return ss, ops
+}
+
+func (m *Manager) closeIdle(ctx context.Context) {
+	ss, ops := m.snapshot()
+	now := time.Now()
+	for _, o := range ops {
+		if since := o.idleSince(); !since.IsZero() && now.Sub(since) > m.opt.OperationIdleTimeout {
+			_ = o.Close(ctx)
+		}
+	}
+	for _, s := range ss {
+		if since := s.idleSince(); !since.IsZero() && now.Sub(since) > m.opt.IdleTimeout {
+			_ = m.Close(ctx, s, fmt.Sprintf("idle for session.idle_timeout (%s)", m.opt.IdleTimeout))
+		}
+	}
+}
+
+func (m *Manager) closeAll(ctx context.Context) {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	ss, _ := m.snapshot()
+	var wait sync.WaitGroup
+	for _, s := range ss {
+		wait.Add(1)
+		go func() { defer wait.Done(); _ = m.Close(ctx, s, "the gateway is stopping") }()
+	}
+	wait.Wait()
+}

@@ -1,0 +1,320 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/sluicedata/sluice/engines"
+)
+
+// cancelTime bounds how long the engine may take to hear that a statement is to be stopped.
+const cancelTime = 20 * time.Second
+
+var tracer = otel.Tracer("github.com/sluicedata/sluice/gateway/session")
+
+type timeoutError struct{ after time.Duration }
+
+func (e timeoutError) Error() string {
+	return fmt.Sprintf("the statement was stopped after its time limit of %s", e.after)
+}
+
+// begin runs the operation in a goroutine that belongs to the session, not to the call that began it.
+func (o *Operation) begin(ctx context.Context, limit time.Duration, run func(context.Context) error) {
+	ctx, o.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(o.Session.life, func() { o.cancel(context.Cause(o.Session.life)) })
+	var timer *time.Timer
+	if limit > 0 {
+		timer = time.AfterFunc(limit, func() { o.cancel(timeoutError{limit}) })
+	}
+	go func() {
+		defer close(o.done)
+		defer stop()
+		if timer != nil {
+			defer timer.Stop()
+		}
+		ctx, span := tracer.Start(ctx, "operation "+string(o.Kind))
+		span.SetAttributes(attribute.String("sluice.operation", o.ID.String()), attribute.String("sluice.session", o.Session.ID.String()))
+		err := run(ctx)
+		span.End()
+		o.finish(ctx, err)
+	}()
+}
+
+// finish brings the operation into its last state and stores it.
+func (o *Operation) finish(ctx context.Context, err error) {
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, errInternal) {
+		err = cause
+	}
+	state, failure := o.outcome(err)
+	if failure != nil {
+		o.log.Say(string(state) + ": " + failure.Message)
+		o.spool.Finish(failure)
+	} else {
+		o.spool.Finish(nil)
+	}
+	now := time.Now()
+	o.update(func(s *Snapshot) {
+		s.State, s.Failure, s.Ended = state, failure, now
+		if failure == nil { // the engine does not report the end of the last stages
+			s.Progress = complete(s.Progress)
+		}
+		if s.Started.IsZero() {
+			s.Started = s.Created
+		}
+	})
+	snap := o.Snapshot()
+	o.rec.State, o.rec.StartedAt, o.rec.EndedAt = string(state), &snap.Started, &now
+	if failure != nil {
+		o.rec.ErrorClass, o.rec.SQLState, o.rec.ErrorMessage = failure.Class, failure.SQLState, failure.Message
+	}
+	if err := o.Session.manager.opt.Store.UpdateOperation(context.WithoutCancel(ctx), o.rec); err != nil {
+		o.Session.log.Error("cannot store the operation", "operation", o.ID, "error", err)
+	}
+	if hook := o.Session.manager.opt.Hooks.OperationEnded; hook != nil {
+		hook(o.Kind, state, now.Sub(snap.Created))
+	}
+	o.Session.log.Info("operation ended", "operation", o.ID, "kind", o.Kind, "state", state, "took", now.Sub(snap.Created), "rows", o.rec.Rows)
+}
+
+var errInternal = errors.New("internal")
+
+// outcome translates an error into a state and what the user reads.
+func (o *Operation) outcome(err error) (State, *Failure) {
+	var engine *engines.Error
+	var failure *Failure
+	var timeout timeoutError
+	switch {
+	case err == nil:
+		return Finished, nil
+	case errors.As(err, &timeout):
+		return TimedOut, &Failure{Class: "SLUICE_TIMEOUT", SQLState: "HYT00", Message: timeout.Error()}
+	case errors.Is(err, errCanceled), errors.Is(err, errClosed):
+		return Canceled, &Failure{Class: "OPERATION_CANCELED", SQLState: "HY008", Message: err.Error()}
+	case errors.As(err, &failure):
+		return Failed, failure
+	case errors.As(err, &engine) && engine.Canceled:
+		return Canceled, &Failure{Class: "OPERATION_CANCELED", SQLState: "HY008", Message: "the engine says that the statement was cancelled: " + engine.Message}
+	case errors.As(err, &engine):
+		return Failed, &Failure{Class: engine.Class, SQLState: orGeneral(engine.SQLState), Message: engine.Message, Stack: engine.Stack}
+	case errors.Is(err, engines.ErrLost):
+		return Failed, &Failure{Class: "SLUICE_ENGINE_LOST", SQLState: "HY000",
+			Message: fmt.Sprintf("The engine was lost while the statement ran, so whether its writes happened is not known: %v. The session goes on: its next statement gets a new engine, without temporary views.", err)}
+	}
+	return Failed, &Failure{Class: "SLUICE_ERROR", SQLState: "HY000", Message: err.Error()}
+}
+
+func orGeneral(state string) string {
+	if state == "" {
+		return "HY000"
+	}
+	return state
+}
+
+// runStatement answers what needs no engine if the session has none, and otherwise runs the text on one.
+func (o *Operation) runStatement(ctx context.Context, st statement) error {
+	if !o.Session.hasEngine() && len(o.overlay) == 0 {
+		if done := o.answer(ctx, st); done {
+			return nil
+		}
+	}
+	return o.onEngine(ctx, func(ctx context.Context, remote engines.Session) error {
+		release, err := o.lockOverlay(ctx, remote)
+		if err != nil {
+			return err
+		}
+		defer release()
+		tags := append([]string{"sluice-operation-" + o.ID.String(), "sluice-session-" + o.Session.ID.String()}, traceTags(ctx)...)
+		exec, err := remote.Start(ctx, o.rec.EngineOp, engines.Query{
+			SQL: st.text, ReturnRows: st.verb == query || st.verb == ping, Tags: tags, Progress: o.onProgress,
+		})
+		if err != nil {
+			return err
+		}
+		if err := o.drain(ctx, exec); err != nil {
+			return err
+		}
+		o.Session.remember(ctx, st)
+		return nil
+	})
+}
+
+// answer gives the rows of a statement that a session without an engine needs none for.
+func (o *Operation) answer(ctx context.Context, st statement) bool {
+	switch st.verb {
+	case setValue:
+		o.Session.remember(ctx, st)
+		o.give(textRecord([]string{"key", "value"}, []string{st.key, st.value}))
+	case setShow:
+		v, ok := o.Session.Setting(st.key)
+		if !ok {
+			return false // the engine knows the defaults
+		}
+		o.give(textRecord([]string{"key", "value"}, []string{st.key, v}))
+	case useSchema, useCatalog, reset:
+		o.Session.remember(ctx, st) // whether it exists is seen when an engine is needed
+		o.give(nil)
+	case ping:
+		o.give(one())
+	default:
+		return false
+	}
+	o.log.Say("Answered by the gateway: no engine is needed for this yet")
+	return true
+}
+
+// give makes a complete result of one batch, or of none.
+func (o *Operation) give(b arrow.RecordBatch) {
+	if b == nil {
+		o.spool.SetSchema(arrow.NewSchema(nil, nil))
+		return
+	}
+	_ = o.Emit(b) // one row always fits
+}
+
+// onEngine runs f with the session's engine, and ends f's context when that engine is gone.
+func (o *Operation) onEngine(ctx context.Context, f func(context.Context, engines.Session) error) error {
+	remote, lease, err := o.Session.onEngine(ctx, o.log.Say)
+	if err != nil {
+		return err
+	}
+	o.rec.EngineID = lease.EngineID()
+	o.update(func(s *Snapshot) { s.State, s.Started = Running, time.Now() })
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-lease.Done():
+			cancel(lease.Err())
+		case <-ctx.Done():
+		}
+	}()
+	err = f(ctx, remote)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	if errors.Is(err, engines.ErrLost) {
+		o.Session.lost(remote)
+	}
+	return err
+}
+
+// lockOverlay sets the statement's own settings and returns what puts the old ones back.
+func (o *Operation) lockOverlay(ctx context.Context, remote engines.Session) (func(), error) {
+	overlay := sessionConf(o.overlay)
+	weight := int64(1)
+	if len(overlay) > 0 {
+		weight = allOverlays
+	}
+	if err := o.Session.overlays.Acquire(ctx, weight); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	unlock := func() { o.Session.overlays.Release(weight) }
+	if len(overlay) == 0 {
+		return unlock, nil
+	}
+	set := make(map[string]*string, len(overlay))
+	for k, v := range overlay {
+		set[SettingKey(k)] = &v
+	}
+	before, err := remote.Set(ctx, set)
+	if err != nil {
+		unlock()
+		return nil, fmt.Errorf("set the statement's own settings: %w", err)
+	}
+	return func() {
+		defer unlock()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
+		defer cancel()
+		if _, err := remote.Set(ctx, before); err != nil && !errors.Is(err, engines.ErrLost) {
+			o.Session.log.Warn("cannot put a statement's settings back", "operation", o.ID, "error", err)
+		}
+	}, nil
+}
+
+// drain takes the execution's rows into the spool at full speed, and interrupts it when the operation is stopped.
+func (o *Operation) drain(ctx context.Context, exec engines.Execution) (err error) {
+	defer func() {
+		bg, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
+		defer cancel()
+		if err != nil && !errors.Is(context.Cause(ctx), engines.ErrLost) {
+			if cerr := exec.Cancel(bg); cerr != nil {
+				o.Session.log.Debug("cannot interrupt an execution", "operation", o.ID, "error", cerr)
+			}
+		}
+		if !errors.Is(context.Cause(ctx), engines.ErrLost) {
+			_ = exec.Release(bg)
+		}
+	}()
+	for {
+		batch, at, err := exec.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			if schema := exec.Schema(); o.rec.Rows == 0 && schema != nil {
+				o.spool.SetSchema(schema)
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		o.rec.Rows, o.rec.Position = at.Rows, at.Token
+		if err := o.spool.Append(withSchema(batch, exec.Schema())); err != nil {
+			return &Failure{Class: "SLUICE_SPOOL", SQLState: "54000", Message: err.Error()}
+		}
+		if o.Snapshot().State == Running {
+			o.update(func(s *Snapshot) { s.State = Finished })
+		}
+	}
+}
+
+// withSchema gives a batch the schema that knows Spark's own types, taking over the reference.
+func withSchema(b arrow.RecordBatch, schema *arrow.Schema) arrow.RecordBatch {
+	if schema == nil || b.Schema() == schema {
+		return b
+	}
+	defer b.Release()
+	return array.NewRecordBatch(schema, b.Columns(), b.NumRows())
+}
+
+func complete(p engines.Progress) engines.Progress {
+	done := engines.Progress{BytesRead: p.BytesRead}
+	for _, st := range p.Stages {
+		done.Stages = append(done.Stages, engines.Stage{ID: st.ID, Tasks: st.Tasks, Done: st.Tasks, Finished: true})
+	}
+	return done
+}
+
+func (o *Operation) onProgress(p engines.Progress) {
+	before := o.Snapshot().Progress
+	o.update(func(s *Snapshot) { s.Progress = p })
+	o.sayProgress(before, p)
+}
+
+func textRecord(columns, values []string) arrow.RecordBatch {
+	fields := make([]arrow.Field, len(columns))
+	for i, c := range columns {
+		fields[i] = arrow.Field{Name: c, Type: arrow.BinaryTypes.String}
+	}
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
+	defer b.Release()
+	for i, v := range values {
+		b.Field(i).(*array.StringBuilder).Append(v)
+	}
+	return b.NewRecordBatch()
+}
+
+// one is the result of SELECT 1.
+func one() arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "1", Type: arrow.PrimitiveTypes.Int32}}, nil))
+	defer b.Release()
+	b.Field(0).(*array.Int32Builder).Append(1)
+	return b.NewRecordBatch()
+}

@@ -1,0 +1,346 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/gateway/auth"
+	"github.com/sluicedata/sluice/gateway/store"
+)
+
+// ClusterKey is the setting with which a client names the cluster of its session.
+const ClusterKey = "sluice.cluster"
+
+// Session is one client's conversation. It belongs to one identity and is not tied to a connection.
+type Session struct {
+	ID       uuid.UUID
+	Secret   [16]byte
+	Identity auth.Identity
+	FrontEnd string
+	Protocol int
+
+	manager *Manager
+	log     *slog.Logger
+	life    context.Context // its end ends the session's operations
+	end     context.CancelCauseFunc
+	// overlays lets a statement with settings of its own run alone, because settings belong to the whole session.
+	overlays *semaphore.Weighted
+
+	// engine guards the way to an engine; it is a channel, so that waiting for it ends with the waiter's context.
+	engine chan struct{}
+	lease  *launch.Lease
+	remote engines.Session
+
+	mu       sync.Mutex
+	rec      store.Session // conf, catalogue and database are the session's, whatever engine it has
+	seen     time.Time
+	attached bool // to an engine
+	ops      map[uuid.UUID]*Operation
+}
+
+const allOverlays = 1 << 30
+
+func newSession(m *Manager, req OpenRequest) (*Session, error) {
+	now := time.Now()
+	s := &Session{
+		ID: uuid.New(), Identity: req.Identity, FrontEnd: req.FrontEnd, Protocol: req.Protocol,
+		manager: m, overlays: semaphore.NewWeighted(allOverlays), engine: make(chan struct{}, 1),
+		ops: map[uuid.UUID]*Operation{}, seen: now,
+	}
+	if _, err := rand.Read(s.Secret[:]); err != nil {
+		return nil, err
+	}
+	conf := maps.Clone(req.Conf)
+	if conf == nil {
+		conf = map[string]string{}
+	}
+	s.rec = store.Session{
+		ID: s.ID, Secret: s.Secret, User: req.Identity.User, RealUser: req.Identity.RealUser, FrontEnd: req.FrontEnd,
+		ClientAddr: req.ClientAddr, Protocol: req.Protocol, Conf: conf, Catalog: req.Catalog, Database: req.Database,
+		OpenedAt: now, SeenAt: now,
+	}
+	s.life, s.end = context.WithCancelCause(context.Background())
+	s.log = m.opt.Log.With("session", s.ID, "user", req.Identity.User)
+	return s, nil
+}
+
+func (s *Session) touch() {
+	s.mu.Lock()
+	s.seen = time.Now()
+	s.mu.Unlock()
+}
+
+// Touch tells that the client is still there.
+func (s *Session) Touch() { s.touch() }
+
+// idleSince says since when nobody has asked for the session; zero while an operation of it runs.
+func (s *Session) idleSince() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.ops {
+		if !o.Snapshot().State.Terminal() {
+			return time.Time{}
+		}
+	}
+	return s.seen
+}
+
+// Setting returns what the session itself knows of a setting.
+func (s *Session) Setting(key string) (string, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, ok := s.rec.Conf[key]
+	return v, ok
+}
+
+// remember keeps what a statement changed, so that it holds on every engine the session will have.
+func (s *Session) remember(ctx context.Context, st statement) {
+	s.mu.Lock()
+	switch st.verb {
+	case setValue:
+		s.rec.Conf[st.key] = st.value
+	case reset:
+		if st.key == "" {
+			s.rec.Conf = map[string]string{}
+		} else {
+			delete(s.rec.Conf, st.key)
+		}
+	case useSchema:
+		s.rec.Database = st.name
+	case useCatalog:
+		s.rec.Catalog, s.rec.Database = st.name, ""
+	default:
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	s.save(ctx)
+}
+
+func (s *Session) record() store.Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec := s.rec
+	rec.Conf, rec.SeenAt = maps.Clone(s.rec.Conf), s.seen
+	return rec
+}
+
+func (s *Session) save(ctx context.Context) {
+	if err := s.manager.opt.Store.UpdateSession(context.WithoutCancel(ctx), s.record()); err != nil {
+		s.log.Error("cannot store the session", "error", err)
+	}
+}
+
+// hasEngine says whether an engine knows the session now. Without one, what needs none is answered here.
+func (s *Session) hasEngine() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.attached
+}
+
+// onEngine returns the session's engine, acquiring one and opening a session on it if there is none.
+func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Session, *launch.Lease, error) {
+	select {
+	case s.engine <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
+	defer func() { <-s.engine }()
+	if s.lease != nil && s.lease.Err() != nil {
+		report("The session's engine is gone: " + s.lease.Err().Error())
+		s.detach()
+	}
+	if s.remote != nil {
+		return s.remote, s.lease, nil
+	}
+	rec := s.record()
+	decision, err := s.manager.opt.Route(rec.User, rec.Conf[ClusterKey])
+	if err != nil {
+		return nil, nil, err
+	}
+	report(fmt.Sprintf("Routed to cluster %s: %s", decision.Cluster, decision.Reason))
+	lease, err := s.manager.opt.Engines.Acquire(ctx, launch.Request{
+		Key:  launch.Key{Cluster: decision.Cluster, Kind: s.manager.opt.Kind, User: rec.User},
+		Name: "sluice-" + rec.User, Conf: engineConf(rec.Conf),
+	}, report)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.attach(ctx, lease); err != nil {
+		lease.Release()
+		return nil, nil, err
+	}
+	return s.remote, s.lease, nil
+}
+
+// attach opens the session on an engine, under an id that is stored first.
+func (s *Session) attach(ctx context.Context, lease *launch.Lease) error {
+	s.mu.Lock()
+	s.rec.EngineID, s.rec.EngineSession = lease.EngineID(), uuid.New()
+	s.mu.Unlock()
+	rec := s.record()
+	if err := s.manager.opt.Store.UpdateSession(context.WithoutCancel(ctx), rec); err != nil {
+		return fmt.Errorf("store the session before its engine hears of it: %w", err)
+	}
+	remote, err := lease.Engine().OpenSession(ctx, engines.SessionSpec{
+		ID: rec.EngineSession, User: rec.User, Conf: sessionConf(rec.Conf), Catalog: unquote(rec.Catalog), Database: rec.Database,
+	})
+	if err != nil {
+		return err
+	}
+	s.lease, s.remote = lease, remote
+	s.setAttached(true)
+	return nil
+}
+
+func (s *Session) setAttached(yes bool) {
+	s.mu.Lock()
+	s.attached = yes
+	s.mu.Unlock()
+}
+
+// detach forgets the engine; the caller holds s.engine.
+func (s *Session) detach() {
+	s.lease.Release()
+	s.lease, s.remote = nil, nil
+	s.setAttached(false)
+}
+
+// lost is called when a statement found that the engine does not know the session any more.
+func (s *Session) lost(remote engines.Session) {
+	s.engine <- struct{}{}
+	defer func() { <-s.engine }()
+	if s.remote == remote {
+		s.detach()
+	}
+}
+
+func unquote(name string) string { return strings.ReplaceAll(strings.Trim(name, "`"), "``", "`") }
+
+// engineConf is the part of a session's settings that an engine may be started with.
+func engineConf(conf map[string]string) map[string]string {
+	out := map[string]string{}
+	for k, v := range conf {
+		if strings.HasPrefix(k, "spark.") {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// sessionConf is the part that an engine's session gets: settings and variables, not what is said to us or to Hive.
+func sessionConf(conf map[string]string) map[string]string {
+	out := map[string]string{}
+	for k, v := range conf {
+		if !strings.HasPrefix(k, "sluice.") && !strings.HasPrefix(k, "hive.server2.") && !strings.HasPrefix(k, "kyuubi.") {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// ExecuteRequest asks for a statement to be run.
+type ExecuteRequest struct {
+	Text    string
+	Overlay map[string]string // settings for this statement only
+	Timeout time.Duration     // 0 means none
+}
+
+// Execute begins a statement and returns its operation at once.
+func (s *Session) Execute(ctx context.Context, req ExecuteRequest) (*Operation, error) {
+	st := parse(req.Text)
+	if st.text == "" {
+		return nil, &Failure{Class: "PARSE_EMPTY_STATEMENT", SQLState: "42617", Message: "the statement is empty"}
+	}
+	o, err := s.newOperation(ctx, Statement, st.text)
+	if err != nil {
+		return nil, err
+	}
+	o.overlay = req.Overlay
+	limit := s.manager.opt.QueryTimeout
+	if req.Timeout > 0 && (limit <= 0 || req.Timeout < limit) {
+		limit = req.Timeout
+	}
+	o.begin(ctx, limit, func(run context.Context) error { return o.runStatement(run, st) })
+	return o, nil
+}
+
+// Call begins a metadata call: produce makes its rows, with an engine if it asks for one.
+func (s *Session) Call(ctx context.Context, kind Kind, produce func(context.Context, *Operation) error) (*Operation, error) {
+	o, err := s.newOperation(ctx, kind, string(kind))
+	if err != nil {
+		return nil, err
+	}
+	o.begin(ctx, s.manager.opt.QueryTimeout, func(run context.Context) error { return produce(run, o) })
+	return o, nil
+}
+
+func (s *Session) newOperation(ctx context.Context, kind Kind, text string) (*Operation, error) {
+	if s.life.Err() != nil {
+		return nil, ErrNoSession
+	}
+	s.touch()
+	now := time.Now()
+	o := &Operation{
+		ID: uuid.New(), Kind: kind, Session: s, text: text,
+		log: &Log{limit: s.manager.opt.LogLines}, done: make(chan struct{}), changed: make(chan struct{}),
+		spool: s.manager.newSpool(), snap: Snapshot{State: Pending, Created: now}, seen: now,
+	}
+	if _, err := rand.Read(o.Secret[:]); err != nil {
+		return nil, err
+	}
+	o.rec = store.Operation{ID: o.ID, SessionID: s.ID, Secret: o.Secret, Kind: string(kind), Statement: text,
+		State: string(Pending), EngineOp: uuid.New(), CreatedAt: now}
+	if err := s.manager.opt.Store.CreateOperation(ctx, o.rec); err != nil {
+		return nil, fmt.Errorf("store the operation: %w", err)
+	}
+	s.mu.Lock()
+	s.ops[o.ID] = o
+	s.mu.Unlock()
+	s.manager.add(o)
+	return o, nil
+}
+
+// close ends the session's operations and tells its engine.
+func (s *Session) close(ctx context.Context, why error) {
+	s.end(why)
+	s.mu.Lock()
+	ops := make([]*Operation, 0, len(s.ops))
+	for _, o := range s.ops {
+		ops = append(ops, o)
+	}
+	s.mu.Unlock()
+	for _, o := range ops {
+		_ = o.Close(ctx)
+	}
+	s.engine <- struct{}{}
+	defer func() { <-s.engine }()
+	if s.remote != nil {
+		if err := s.remote.Close(ctx); err != nil && !errors.Is(err, engines.ErrLost) {
+			s.log.Debug("cannot close the session on its engine", "error", err)
+		}
+		s.detach()
+	}
+}
+
+// traceTags carry the trace of a request to the engine's jobs; its UI and event log show them.
+func traceTags(ctx context.Context) []string {
+	sc := trace.SpanContextFromContext(ctx)
+	if !sc.IsValid() {
+		return nil
+	}
+	return []string{fmt.Sprintf("traceparent=00-%s-%s-%s", sc.TraceID(), sc.SpanID(), sc.TraceFlags())}
+}

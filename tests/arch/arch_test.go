@@ -1,0 +1,79 @@
+// Package arch enforces which room may import which; docs/architecture.md says why.
+package arch
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/sluicedata/sluice/"
+
+// rules say what each room may import of ours. A room that is not here may import nothing, so a new one needs a line.
+var rules = map[string][]string{
+	"cmd/sluice":              {"gateway", "gateway/auth", "gateway/config", "engines/local", "engines/spark/dist"},
+	"engines":                 {},
+	"engines/launch":          {"engines"},
+	"engines/local":           {"engines"},
+	"engines/spark":           {"engines", "engines/spark/connectpb"},
+	"engines/spark/connectpb": {},
+	"engines/spark/dist":      {},
+	"gateway": {"engines", "engines/launch", "engines/local", "engines/spark", "engines/spark/dist", "gateway/auth",
+		"gateway/config", "gateway/hs2", "gateway/ops", "gateway/session", "gateway/spool", "gateway/store", "router"},
+	"gateway/auth":     {},
+	"gateway/config":   {},
+	"gateway/hs2":      {"gateway/auth", "gateway/hs2/tcli", "gateway/session"},
+	"gateway/hs2/tcli": {},
+	"gateway/ops":      {},
+	"gateway/session":  {"engines", "engines/launch", "gateway/auth", "gateway/spool", "gateway/store", "router"},
+	"gateway/spool":    {},
+	"gateway/store":    {},
+	"router":           {},
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func packages(t *testing.T) []goPackage {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	require.NoError(t, err)
+	var all []goPackage
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		err := dec.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		require.NoError(t, err)
+		all = append(all, p)
+	}
+}
+
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range packages(t) {
+		room := strings.TrimPrefix(p.ImportPath, module)
+		seen[room] = true
+		if strings.HasPrefix(room, "tests/") {
+			continue // tests may use everything, and nothing but tests imports them: no rule allows it
+		}
+		allowed, known := rules[room]
+		require.True(t, known, "the room %s has no import rule; add it here and to docs/architecture.md", room)
+		for _, imp := range p.Imports {
+			if other, ours := strings.CutPrefix(imp, module); ours {
+				require.True(t, slices.Contains(allowed, other), "%s may not import %s", room, other)
+			}
+		}
+	}
+	for room := range rules {
+		require.True(t, seen[room], "there is a rule for %s, but no such room", room)
+	}
+}
