@@ -43,13 +43,18 @@ func (c *cursor) columnsLocked(ctx context.Context, o *session.Operation) ([]tcl
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range schema.Fields() {
-		c.cols = append(c.cols, tcli.ColumnOf(f))
+	cols := make([]tcli.Column, schema.NumFields())
+	for i, f := range schema.Fields() {
+		cols[i] = tcli.ColumnOf(f)
 	}
-	if len(c.cols) == 0 {
-		c.cols = []tcli.Column{{Name: "Result", Type: tcli.TTypeId_STRING_TYPE}}
+	if err := tcli.CheckColumns(cols, schema); err != nil {
+		return nil, &session.Failure{Class: "SLUICE_TYPE", SQLState: "0A000", Message: err.Error()}
 	}
-	return c.cols, nil
+	if len(cols) == 0 {
+		cols = []tcli.Column{{Name: "Result", Type: tcli.TTypeId_STRING_TYPE}}
+	}
+	c.cols = cols
+	return cols, nil
 }
 
 // GetResultSetMetadata implements tcli.TCLIService. It waits until the columns are known.
@@ -135,12 +140,17 @@ func (h *handler) rows(ctx context.Context, o *session.Operation, c *cursor, req
 		defer b.Release()
 	}
 	c.block = start
-	set := tcli.AppendRowSet(nil, tcli.TProtocolVersion(o.Session.Protocol), start, cols, batches)
+	room := rowSets.Get().(*[]byte)
+	set := tcli.AppendRowSet((*room)[:0], tcli.TProtocolVersion(o.Session.Protocol), start, cols, batches)
+	*room = set
 	if h.server.opt.Hooks.Fetched != nil {
 		h.server.opt.Hooks.Fetched(int(c.row-start), len(set))
 	}
-	return &tcli.FetchReply{Status: success(), HasMoreRows: more && c.row > start, RowSet: set}, nil
+	return &tcli.FetchReply{Status: success(), HasMoreRows: more && c.row > start, RowSet: set, Release: func() { rowSets.Put(room) }}, nil
 }
+
+// rowSets is room for encoded row sets, used again by whichever connection is next.
+var rowSets = sync.Pool{New: func() any { return new([]byte) }}
 
 var logColumns = []tcli.Column{{Name: "operation_log", Type: tcli.TTypeId_STRING_TYPE}}
 

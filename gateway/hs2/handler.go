@@ -29,9 +29,6 @@ type handler struct {
 	used     map[uuid.UUID]struct{} // sessions that this connection used
 }
 
-// maxProtocol is the newest version we speak. HIVE_CLI_SERVICE_PROTOCOL_V11 brought a type that Spark does not use.
-const maxProtocol = tcli.TProtocolVersion_HIVE_CLI_SERVICE_PROTOCOL_V11
-
 // proxyKey asks for a session in another's name.
 const proxyKey = "hive.server2.proxy.user"
 
@@ -54,22 +51,10 @@ func (h *handler) login(ctx context.Context, authzid, user, password string) err
 	return nil
 }
 
-// negotiated is the version of a session: the smaller of the client's and ours. Clients of other servers' private
-// versions send negative or huge numbers; they get one that they understand.
-func negotiated(client tcli.TProtocolVersion) tcli.TProtocolVersion {
-	switch {
-	case client < 0, client > 0xA500:
-		return tcli.TProtocolVersion_HIVE_CLI_SERVICE_PROTOCOL_V10
-	case client > maxProtocol:
-		return maxProtocol
-	}
-	return client
-}
-
 // OpenSession implements tcli.TCLIService.
 func (h *handler) OpenSession(ctx context.Context, req *tcli.TOpenSessionReq) (*tcli.TOpenSessionResp, error) {
 	resp := &tcli.TOpenSessionResp{
-		ServerProtocolVersion: negotiated(req.ClientProtocol),
+		ServerProtocolVersion: tcli.NegotiateVersion(req),
 		Configuration:         map[string]string{fetchSizeKey: "1000"},
 	}
 	sess, err := h.open(ctx, req, int(resp.ServerProtocolVersion))

@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -151,34 +150,20 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		_ = conn.SetDeadline(time.Time{})
 	}
 	t := newTransport(conn, in, s.opt.SASL, uint32(s.opt.MaxMessage))
-	conf := &thrift.TConfiguration{MaxMessageSize: int32(s.opt.MaxMessage), MaxFrameSize: int32(s.opt.MaxMessage)}
-	proto := thrift.NewTBinaryProtocolConf(t, conf)
+	proto := thrift.NewTBinaryProtocolConf(t, tcli.Configuration(int32(s.opt.MaxMessage)))
 	processor := tcli.NewProcessor(h, h)
 	defer s.disconnected(h)
-	for {
-		goOn, err := process(ctx, processor, proto)
-		var app thrift.TApplicationException
+	for usable := true; usable && ctx.Err() == nil; {
+		var err thrift.TException
+		usable, err = processor.Process(ctx, proto, proto)
+		var panicked *tcli.PanicError
 		switch {
-		case err == nil && goOn:
-		case errors.As(err, &app): // answered as such; the connection goes on
-		case isEnd(err) || ctx.Err() != nil:
-			return
-		case err != nil:
-			log.Info("connection closed: the client's bytes are not TCLIService calls", "error", err)
-			return
-		default:
-			return
+		case errors.As(err, &panicked):
+			log.Error("a call failed by a fault of ours", "error", err, "stack", string(panicked.Stack))
+		case err != nil && !isEnd(err) && !usable:
+			log.Info("connection closed: the client's bytes are no call that we know", "error", err)
 		}
 	}
-}
-
-func process(ctx context.Context, p thrift.TProcessor, proto thrift.TProtocol) (goOn bool, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			goOn, err = false, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
-	return p.Process(ctx, proto, proto)
 }
 
 func isEnd(err error) bool {
@@ -186,7 +171,7 @@ func isEnd(err error) bool {
 	return errors.As(err, &te) && te.TypeId() == thrift.END_OF_FILE
 }
 
-// used counts a connection among a session's users.
+// use counts a connection among a session's users.
 func (s *Server) use(h *handler, id uuid.UUID) {
 	if _, known := h.used[id]; known {
 		return
