@@ -151,7 +151,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	}
 	t := newTransport(conn, in, s.opt.SASL, uint32(s.opt.MaxMessage))
 	proto := thrift.NewTBinaryProtocolConf(t, tcli.Configuration(int32(s.opt.MaxMessage)))
-	processor := tcli.NewProcessor(h, h)
+	processor := thrift.WrapProcessor(tcli.NewProcessor(h, h), s.observe)
 	defer s.disconnected(h)
 	for usable := true; usable && ctx.Err() == nil; {
 		var err thrift.TException
@@ -164,6 +164,19 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 			log.Info("connection closed: the client's bytes are no call that we know", "error", err)
 		}
 	}
+}
+
+// observe tells how long each call took.
+func (s *Server) observe(name string, next thrift.TProcessorFunction) thrift.TProcessorFunction {
+	if s.opt.Hooks.Call == nil {
+		return next
+	}
+	return thrift.WrappedTProcessorFunction{Wrapped: func(ctx context.Context, seqID int32, in, out thrift.TProtocol) (bool, thrift.TException) {
+		began := time.Now()
+		usable, err := next.Process(ctx, seqID, in, out)
+		s.opt.Hooks.Call(name, time.Since(began), err != nil)
+		return usable, err
+	}}
 }
 
 func isEnd(err error) bool {

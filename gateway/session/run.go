@@ -186,7 +186,12 @@ func (o *Operation) onEngine(ctx context.Context, f func(context.Context, engine
 	if err != nil {
 		return err
 	}
-	o.rec.EngineID = lease.EngineID()
+	if o.rec.EngineID != lease.EngineID() {
+		o.rec.EngineID = lease.EngineID()
+		if err := o.Session.manager.opt.Store.UpdateOperation(ctx, o.rec); err != nil {
+			return fmt.Errorf("store the operation before its engine hears of it: %w", err)
+		}
+	}
 	o.update(func(s *Snapshot) { s.State, s.Started = Running, time.Now() })
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -144,12 +144,18 @@ func (s *Session) save(ctx context.Context) {
 	}
 }
 
-// hasEngine says whether an engine knows the session now. Without one, what needs none is answered here.
-func (s *Session) hasEngine() bool {
+// engineID is the engine that knows the session now, or empty.
+func (s *Session) engineID() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.attached
+	if !s.attached {
+		return ""
+	}
+	return s.rec.EngineID
 }
+
+// hasEngine says whether an engine knows the session now. Without one, what needs none is answered here.
+func (s *Session) hasEngine() bool { return s.engineID() != "" }
 
 // onEngine returns the session's engine, acquiring one and opening a session on it if there is none.
 func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Session, *launch.Lease, error) {
@@ -303,7 +309,7 @@ func (s *Session) newOperation(ctx context.Context, kind Kind, text string) (*Op
 		return nil, err
 	}
 	o.rec = store.Operation{ID: o.ID, SessionID: s.ID, Secret: o.Secret, Kind: string(kind), Statement: text,
-		State: string(Pending), EngineOp: uuid.New(), CreatedAt: now}
+		State: string(Pending), EngineID: s.engineID(), EngineOp: uuid.New(), CreatedAt: now}
 	if err := s.manager.opt.Store.CreateOperation(ctx, o.rec); err != nil {
 		return nil, fmt.Errorf("store the operation: %w", err)
 	}
