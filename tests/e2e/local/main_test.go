@@ -5,7 +5,6 @@
 package local
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -16,31 +15,11 @@ import (
 // and a machine has room for few, so most are "ann", and engines idle out quickly.
 var shared *testbed.Gateway
 
-// suite stands in for a test where there is none yet.
-type suite struct{ cleanups []func() }
-
-func (*suite) Helper()                         {}
-func (*suite) Logf(format string, args ...any) { fmt.Printf(format+"\n", args...) }
-func (s *suite) Fatalf(format string, args ...any) {
-	fmt.Printf("FAIL: "+format+"\n", args...)
-	s.end()
-	os.Exit(1)
-}
-func (s *suite) Cleanup(f func()) { s.cleanups = append(s.cleanups, f) }
-
-func (s *suite) end() {
-	cleanups := s.cleanups
-	s.cleanups = nil
-	for i := len(cleanups) - 1; i >= 0; i-- {
-		cleanups[i]()
-	}
-}
-
 func TestMain(m *testing.M) {
-	s := &suite{}
+	s := &testbed.Suite{}
 	testbed.SparkHome(s)
 	shared = testbed.StartGateway(s, "", "SLUICE_HS2_DISCONNECT_GRACE=2s", "SLUICE_ENGINE_IDLE_TIMEOUT=15s")
 	code := m.Run()
-	s.end()
+	s.End()
 	os.Exit(code)
 }
