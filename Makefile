@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 AREA ?= local
 VERSION ?= 0.1.0-dev
-LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 20s
 
 .PHONY: help build run demo test test-all unit lint e2e compat bench fuzz generate clean

@@ -91,7 +91,8 @@ func Supervise(dir string) error {
 	if err != nil {
 		return fmt.Errorf("supervise %s: ready: %w", s.order.Tag, err)
 	}
-	listener, err := net.Listen("unix", socketFile)
+	var lc net.ListenConfig
+	listener, err := lc.Listen(context.Background(), "unix", socketFile)
 	if err != nil {
 		return fmt.Errorf("supervise %s: %w", s.order.Tag, err)
 	}

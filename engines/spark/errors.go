@@ -32,7 +32,7 @@ type failure struct {
 func parseFailure(err error) failure {
 	st := status.Convert(err)
 	f := failure{code: st.Code()}
-	f.Message = st.Message()
+	f.Message = strings.TrimSpace(st.Message())
 	for _, d := range st.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok {
 			f.Class, f.SQLState, f.errorID = info.Metadata["errorClass"], info.Metadata["sqlState"], info.Metadata["errorId"]
@@ -112,7 +112,7 @@ func (s *session) enrich(f *failure) {
 	}
 	root := resp.Errors[*resp.RootErrorIdx]
 	if root.Message != "" {
-		f.Message = root.Message
+		f.Message = strings.TrimSpace(root.Message)
 	}
 	if t := root.SparkThrowable; t != nil {
 		if t.ErrorClass != nil {

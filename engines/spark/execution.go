@@ -287,7 +287,7 @@ func (e *execution) takeIn(ctx context.Context, resp *connectpb.ExecutePlanRespo
 
 // toRows begins the second step of a text that turned out to be a query.
 func (e *execution) toRows(ctx context.Context) error {
-	e.release(ctx, commandStep)
+	_ = e.release(ctx, commandStep) // it goes by itself when nobody reads it
 	e.setStep(rowsStep)
 	e.last = ""
 	return e.s.translate(e.execute(ctx))

@@ -289,13 +289,13 @@ func (h *handler) CloseOperation(ctx context.Context, req *tcli.TCloseOperationR
 	return &tcli.TCloseOperationResp{Status: h.status(err)}, nil
 }
 
-// GetQueryId implements tcli.TCLIService; unknown handles have an empty id, as in Hive 4.
+// GetQueryId implements tcli.TCLIService, which spells it so; unknown handles have an empty id, as in Hive 4.
 func (h *handler) GetQueryId(_ context.Context, req *tcli.TGetQueryIdReq) (*tcli.TGetQueryIdResp, error) {
-	o, err := h.operation(req.OperationHandle)
-	if err != nil {
-		return &tcli.TGetQueryIdResp{}, nil
+	resp := &tcli.TGetQueryIdResp{}
+	if o, err := h.operation(req.OperationHandle); err == nil {
+		resp.QueryId = o.ID.String()
 	}
-	return &tcli.TGetQueryIdResp{QueryId: o.ID.String()}, nil
+	return resp, nil
 }
 
 // SetClientInfo implements tcli.TCLIService.

@@ -98,9 +98,6 @@ func (t *transport) Flush(context.Context) error {
 	return transportError(err)
 }
 
-// discard forgets a reply that could not be completed.
-func (t *transport) discard() { t.reset() }
-
 // RemainingBytes is not known: a message may go on in the next frame.
 func (t *transport) RemainingBytes() uint64 { return math.MaxUint64 }
 

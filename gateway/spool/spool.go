@@ -219,7 +219,8 @@ func (s *Spool) Read(ctx context.Context, from, limit int64, max int64, size fun
 		}
 		b, err := s.load(p)
 		if err != nil {
-			return release(out), false, err
+			release(out)
+			return nil, false, err
 		}
 		lo := int(from - p.first)
 		hi := int(min(p.rows, int64(lo)+left))
@@ -254,11 +255,10 @@ func fit(b arrow.RecordBatch, lo, hi int, limit *int64, first bool, size func(ar
 	return 0
 }
 
-func release(bs []arrow.RecordBatch) []arrow.RecordBatch {
+func release(bs []arrow.RecordBatch) {
 	for _, b := range bs {
 		b.Release()
 	}
-	return nil
 }
 
 // load returns a batch with a reference for the caller.

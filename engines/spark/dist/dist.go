@@ -88,7 +88,7 @@ func Home(ctx context.Context, home, version string, report func(string)) (strin
 func Install(ctx context.Context, version string, report func(string)) (string, error) {
 	src, ok := sources[version]
 	if !ok {
-		return "", fmt.Errorf("Spark %s cannot be installed: known versions are %s; set spark.home to a distribution of your own", version, strings.Join(Versions(), ", "))
+		return "", fmt.Errorf("there is no Spark %s to install: known versions are %s; set spark.home to a distribution of your own", version, strings.Join(Versions(), ", "))
 	}
 	cache, err := Cache()
 	if err != nil {

@@ -85,8 +85,8 @@ func TestEncodedFetchReply(t *testing.T) {
 		reply FetchReply
 		want  *TFetchResultsResp
 	}{
-		"rows":  {FetchReply{Status: success, HasMoreRows: true, RowSet: rows}, &TFetchResultsResp{Status: success, HasMoreRows: thrift.BoolPtr(true), Results: decode(t, rows)}},
-		"error": {FetchReply{Status: &TStatus{StatusCode: TStatusCode_ERROR_STATUS, ErrorMessage: &message}}, &TFetchResultsResp{Status: &TStatus{StatusCode: TStatusCode_ERROR_STATUS, ErrorMessage: &message}, HasMoreRows: thrift.BoolPtr(false)}},
+		"rows":  {FetchReply{Status: success, HasMoreRows: true, RowSet: rows}, &TFetchResultsResp{Status: success, HasMoreRows: new(true), Results: decode(t, rows)}},
+		"error": {FetchReply{Status: &TStatus{StatusCode: TStatusCode_ERROR_STATUS, ErrorMessage: &message}}, &TFetchResultsResp{Status: &TStatus{StatusCode: TStatusCode_ERROR_STATUS, ErrorMessage: &message}, HasMoreRows: new(false)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked int64

@@ -81,7 +81,7 @@ func checkMember(m member, t arrow.DataType) error {
 		return checkText(t)
 	}
 	if !ok && t.ID() != arrow.NULL {
-		return fmt.Errorf("Arrow type %s does not fit the declared type", t)
+		return fmt.Errorf("the Arrow type %s does not fit the declared type", t)
 	}
 	return nil
 }

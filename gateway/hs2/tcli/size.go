@@ -73,10 +73,9 @@ func stringBytes(a array.BinaryLike, from, to int) int {
 
 // textWidth is the room one value of a type without parts takes.
 func textWidth(t arrow.DataType) int {
-	switch t := t.(type) {
-	case arrow.DecimalType:
+	if d, ok := t.(arrow.DecimalType); ok {
 		const signPointZero = 3
-		return int(max(t.GetPrecision(), t.GetScale())) + signPointZero
+		return int(max(d.GetPrecision(), d.GetScale())) + signPointZero
 	}
 	switch t.ID() {
 	case arrow.DATE32, arrow.DATE64:

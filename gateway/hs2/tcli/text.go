@@ -220,7 +220,7 @@ func checkText(t arrow.DataType) error {
 	if slices.Contains(plainTypes, t.ID()) {
 		return nil
 	}
-	return fmt.Errorf("Arrow type %s is not supported", t)
+	return fmt.Errorf("the Arrow type %s is not supported", t)
 }
 
 // plainTypes are the types newText knows that have no parts and no zone.

@@ -1,0 +1,309 @@
+package spark
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/spark/connectpb"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// peer is a Connect server that plays a script: the responses of each operation are fixed, and after each one it may
+// break the stream. It keeps what a server keeps, so that a client can attach again.
+type peer struct {
+	connectpb.UnimplementedSparkConnectServiceServer
+	mu       sync.Mutex
+	script   []*connectpb.ExecutePlanResponse
+	cutAfter map[int]error // number of a response, counted over all streams, to how the stream ends behind it; io.EOF is OK
+	sent     int
+	executed []*connectpb.ExecutePlanRequest
+	attached []*connectpb.ReattachExecuteRequest
+	released []*connectpb.ReleaseExecuteRequest
+	lostExec int // so many ExecutePlan calls fail before the server has seen them
+	tokens   []string
+}
+
+func (p *peer) ExecutePlan(req *connectpb.ExecutePlanRequest, out grpc.ServerStreamingServer[connectpb.ExecutePlanResponse]) error {
+	p.mu.Lock()
+	if md, ok := metadata.FromIncomingContext(out.Context()); ok {
+		p.tokens = append(p.tokens, md.Get("authorization")...)
+	}
+	if p.lostExec > 0 {
+		p.lostExec--
+		p.mu.Unlock()
+		return status.Error(codes.Unavailable, "connection refused")
+	}
+	p.executed = append(p.executed, req)
+	p.mu.Unlock()
+	return p.play(0, out)
+}
+
+func (p *peer) ReattachExecute(req *connectpb.ReattachExecuteRequest, out grpc.ServerStreamingServer[connectpb.ExecutePlanResponse]) error {
+	p.mu.Lock()
+	p.attached = append(p.attached, req)
+	known := false
+	for _, e := range p.executed {
+		known = known || e.GetOperationId() == req.OperationId
+	}
+	p.mu.Unlock()
+	if !known {
+		return status.Error(codes.Internal, "[INVALID_HANDLE.OPERATION_NOT_FOUND] The handle is invalid. SQLSTATE: HY000")
+	}
+	from := 0
+	for i, r := range p.script {
+		if req.LastResponseId != nil && r.ResponseId == *req.LastResponseId {
+			from = i + 1
+		}
+	}
+	return p.play(from, out)
+}
+
+func (p *peer) play(from int, out grpc.ServerStreamingServer[connectpb.ExecutePlanResponse]) error {
+	for _, r := range p.script[from:] {
+		if err := out.Send(r); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.sent++
+		cut, broken := p.cutAfter[p.sent]
+		p.mu.Unlock()
+		if errors.Is(cut, io.EOF) {
+			return nil
+		}
+		if broken {
+			return cut
+		}
+	}
+	return nil
+}
+
+func (p *peer) ReleaseExecute(_ context.Context, req *connectpb.ReleaseExecuteRequest) (*connectpb.ReleaseExecuteResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.released = append(p.released, req)
+	return &connectpb.ReleaseExecuteResponse{}, nil
+}
+
+func connect(t *testing.T, p *peer) *session {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	srv := grpc.NewServer()
+	connectpb.RegisterSparkConnectServiceServer(srv, p)
+	served := make(chan struct{})
+	go func() { defer close(served); _ = srv.Serve(l) }()
+	e, err := Driver{}.Dial(t.Context(), engines.Endpoint{Address: l.Addr().String(), Token: "secret"})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = e.Close(); srv.Stop(); <-served })
+	return e.(*engine).session(uuid.New(), "ann")
+}
+
+func stream(t *testing.T, from, to int64) []byte {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	for i := from; i < to; i++ {
+		b.Field(0).(*array.Int64Builder).Append(i)
+	}
+	rec := b.NewRecordBatch()
+	defer rec.Release()
+	var buf bytes.Buffer
+	w := ipc.NewWriter(&buf, ipc.WithSchema(schema))
+	require.NoError(t, w.Write(rec))
+	require.NoError(t, w.Close())
+	return buf.Bytes()
+}
+
+// rowsScript is a query's answer: schema, progress, three batches of which the second comes in two parts, and the end.
+func rowsScript(t *testing.T) []*connectpb.ExecutePlanResponse {
+	part := func(data []byte, index, count int64) *connectpb.ExecutePlanResponse {
+		return &connectpb.ExecutePlanResponse{ResponseType: &connectpb.ExecutePlanResponse_ArrowBatch_{
+			ArrowBatch: &connectpb.ExecutePlanResponse_ArrowBatch{Data: data, ChunkIndex: &index, NumChunksInBatch: &count}}}
+	}
+	middle := stream(t, 10, 20)
+	long := &connectpb.DataType{Kind: &connectpb.DataType_Long{Long: &connectpb.DataType_Empty{}}}
+	fields := []*connectpb.DataType_StructField{{Name: "id", DataType: long, Metadata: ptr(`{"comment":"the key"}`)}}
+	script := []*connectpb.ExecutePlanResponse{
+		{Schema: &connectpb.DataType{Kind: &connectpb.DataType_Struct_{Struct: &connectpb.DataType_Struct{Fields: fields}}}},
+		{ResponseType: &connectpb.ExecutePlanResponse_ExecutionProgress_{ExecutionProgress: &connectpb.ExecutePlanResponse_ExecutionProgress{
+			Stages: []*connectpb.ExecutePlanResponse_ExecutionProgress_StageInfo{{StageId: 4, NumTasks: 8, NumCompletedTasks: 2}}}}},
+		part(stream(t, 0, 10), 0, 1),
+		part(middle[:len(middle)/2], 0, 2),
+		part(middle[len(middle)/2:], 1, 2),
+		part(stream(t, 20, 30), 0, 1),
+		{ResponseType: &connectpb.ExecutePlanResponse_ResultComplete_{ResultComplete: &connectpb.ExecutePlanResponse_ResultComplete{}}},
+	}
+	for i, r := range script {
+		r.ResponseId = uuid.NewSHA1(uuid.Nil, []byte{byte(i)}).String()
+	}
+	return script
+}
+
+func ids(t *testing.T, e engines.Execution) ([]int64, error) {
+	var out []int64
+	for {
+		b, at, err := e.Next(t.Context())
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return out, err
+		}
+		out = append(out, b.Column(0).(*array.Int64).Int64Values()...)
+		b.Release()
+		require.Equal(t, int64(len(out)), at.Rows)
+	}
+}
+
+func upTo(n int64) []int64 {
+	out := make([]int64, n)
+	for i := range out {
+		out[i] = int64(i)
+	}
+	return out
+}
+
+// The stream is broken behind every response in turn, in each way in which streams break; every row comes once.
+func TestEveryCutIsMended(t *testing.T) {
+	for name, cut := range map[string]error{
+		"the server's own end of a long stream": io.EOF,
+		"transport":                             status.Error(codes.Unavailable, "broken pipe"),
+		"another reader":                        status.Error(codes.Internal, "[INVALID_CURSOR.DISCONNECTED] The cursor has been disconnected"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := len(rowsScript(t))
+			for at := 1; at < n; at++ {
+				p := &peer{script: rowsScript(t), cutAfter: map[int]error{at: cut}}
+				e, err := connect(t, p).Start(t.Context(), uuid.New(), engines.Query{SQL: "SELECT id FROM t", ReturnRows: true})
+				require.NoError(t, err)
+				got, err := ids(t, e)
+				require.NoError(t, err)
+				require.Equal(t, upTo(30), got, "cut behind response %d", at)
+				require.Len(t, p.executed, 1, "the statement is sent once")
+				require.NotEmpty(t, p.attached)
+			}
+		})
+	}
+}
+
+func TestQuery(t *testing.T) {
+	p := &peer{script: rowsScript(t)}
+	var told []engines.Progress
+	id := uuid.New()
+	e, err := connect(t, p).Start(t.Context(), id, engines.Query{SQL: "SELECT id FROM t", ReturnRows: true, Tags: []string{"a"},
+		Progress: func(p engines.Progress) { told = append(told, p) }})
+	require.NoError(t, err)
+	got, err := ids(t, e)
+	require.NoError(t, err)
+	require.Equal(t, upTo(30), got)
+	require.Equal(t, []engines.Progress{{Stages: []engines.Stage{{ID: 4, Tasks: 8, Done: 2}}}}, told)
+	comment, _ := e.Schema().Field(0).Metadata.GetValue(metadataKey)
+	require.JSONEq(t, `{"comment":"the key"}`, comment)
+	require.Equal(t, []string{"Bearer secret"}, p.tokens)
+	req := p.executed[0]
+	require.Equal(t, id.String(), req.GetOperationId(), "the id is the caller's")
+	require.Equal(t, []string{"a"}, req.Tags)
+	require.Equal(t, "SELECT id FROM t", req.Plan.GetRoot().GetSql().GetQuery(), "one step")
+	require.NoError(t, e.Release(t.Context()))
+	require.Equal(t, id.String(), p.released[0].OperationId)
+}
+
+func TestAttachBehindAPosition(t *testing.T) {
+	p := &peer{script: rowsScript(t)}
+	s := connect(t, p)
+	id := uuid.New()
+	e, err := s.Start(t.Context(), id, engines.Query{SQL: "SELECT id FROM t", ReturnRows: true})
+	require.NoError(t, err)
+	b, at, err := e.Next(t.Context())
+	require.NoError(t, err)
+	b.Release()
+	other, err := s.Attach(t.Context(), id, at)
+	require.NoError(t, err)
+	var rest []int64
+	for {
+		b, _, err := other.Next(t.Context())
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err)
+		rest = append(rest, b.Column(0).(*array.Int64).Int64Values()...)
+		b.Release()
+	}
+	require.Equal(t, upTo(30)[10:], rest)
+	e.(*execution).close()
+}
+
+func TestAQueryThatTheServerNeverSawIsSentAgain(t *testing.T) {
+	p := &peer{script: rowsScript(t), lostExec: 1}
+	e, err := connect(t, p).Start(t.Context(), uuid.New(), engines.Query{SQL: "SELECT id FROM t", ReturnRows: true})
+	require.NoError(t, err)
+	got, err := ids(t, e)
+	require.NoError(t, err)
+	require.Equal(t, upTo(30), got)
+}
+
+// A command may have run before its answer was lost, so it is never sent twice.
+func TestACommandIsNeverSentTwice(t *testing.T) {
+	p := &peer{lostExec: 1}
+	e, err := connect(t, p).Start(t.Context(), uuid.New(), engines.Query{SQL: "INSERT INTO t VALUES (1)"})
+	require.NoError(t, err)
+	_, err = ids(t, e)
+	var failure *engines.Error
+	require.ErrorAs(t, err, &failure)
+	require.Equal(t, "INVALID_HANDLE.OPERATION_NOT_FOUND", failure.Class)
+	require.Empty(t, p.executed)
+}
+
+func TestACommandsRowsComeWithItsAnswer(t *testing.T) {
+	local := &connectpb.LocalRelation{Data: stream(t, 0, 4)}
+	p := &peer{script: []*connectpb.ExecutePlanResponse{
+		{ResponseId: "a", ResponseType: &connectpb.ExecutePlanResponse_SqlCommandResult_{SqlCommandResult: &connectpb.ExecutePlanResponse_SqlCommandResult{
+			Relation: &connectpb.Relation{RelType: &connectpb.Relation_LocalRelation{LocalRelation: local}}}}},
+		{ResponseId: "b", ResponseType: &connectpb.ExecutePlanResponse_ResultComplete_{ResultComplete: &connectpb.ExecutePlanResponse_ResultComplete{}}},
+	}}
+	id := uuid.New()
+	e, err := connect(t, p).Start(t.Context(), id, engines.Query{SQL: "SHOW TABLES"})
+	require.NoError(t, err)
+	got, err := ids(t, e)
+	require.NoError(t, err)
+	require.Equal(t, upTo(4), got)
+	require.Len(t, p.executed, 1)
+	require.Equal(t, "SHOW TABLES", p.executed[0].Plan.GetCommand().GetSqlCommand().GetSql())
+	require.NotEqual(t, id.String(), p.executed[0].GetOperationId(), "the first step has an id of its own")
+}
+
+func TestErrorsAreTakenApart(t *testing.T) {
+	for name, tc := range map[string]struct {
+		text, class, state string
+		canceled           bool
+	}{
+		"class and state in the text": {"[TABLE_OR_VIEW_NOT_FOUND] The table. SQLSTATE: 42P01; line 1", "TABLE_OR_VIEW_NOT_FOUND", "42P01", false},
+		"behind an empty line":        {"\n[PARSE_SYNTAX_ERROR] Syntax error. SQLSTATE: 42601", "PARSE_SYNTAX_ERROR", "42601", false},
+		"cancelled":                   {"[OPERATION_CANCELED] Operation has been canceled. SQLSTATE: HY008", "OPERATION_CANCELED", "HY008", true},
+		"no class":                    {"Job aborted", "", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := parseFailure(status.Error(codes.Internal, tc.text))
+			require.Equal(t, engines.Error{Class: tc.class, SQLState: tc.state, Message: strings.TrimSpace(tc.text), Canceled: tc.canceled}, f.Error)
+		})
+	}
+}
