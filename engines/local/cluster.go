@@ -230,7 +230,8 @@ func (c *Cluster) follow(ctx context.Context, dir string) (engines.App, error) {
 		_ = conn.Close()
 		return engines.App{}, err
 	}
-	a := &app{conn: conn, last: c.describe(first), ended: make(chan struct{})}
+	now := c.describe(first)
+	a := &app{conn: conn, last: now, ended: make(chan struct{})}
 	c.mu.Lock()
 	if other := c.apps[tag]; other != nil {
 		c.mu.Unlock()
@@ -238,11 +239,11 @@ func (c *Cluster) follow(ctx context.Context, dir string) (engines.App, error) {
 		return c.current(other), nil
 	}
 	c.apps[tag] = a
-	c.mu.Unlock()
 	c.wait.Add(1)
+	c.mu.Unlock()
+	c.tell(now)
 	go c.listen(a, lines, dir)
-	c.tell(a.last)
-	return a.last, nil
+	return now, nil
 }
 
 func (c *Cluster) current(a *app) engines.App {

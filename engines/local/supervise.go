@@ -35,6 +35,9 @@ const (
 // termGrace is how long an engine may take to end when asked; then it is killed.
 const termGrace = 5 * time.Second
 
+// lastWords is how long an ended engine's output may still come.
+const lastWords = time.Second
+
 // order is what a supervisor is told to run.
 type order struct {
 	Tag   engines.Tag
@@ -129,11 +132,9 @@ func (s *supervisor) run(ready *regexp.Regexp) {
 		s.set(func(st *status) { st.State, st.Reason = engines.Ended, err.Error() })
 		return
 	}
-	exited := make(chan string, 1)
-	go func() {
-		s.follow(out, log, ready)
-		exited <- exitReason(s.cmd.Wait())
-	}()
+	logged, exited := make(chan struct{}), make(chan string, 1)
+	go func() { defer close(logged); s.follow(out, log, ready) }()
+	go func() { exited <- exitReason(s.cmd.Wait()) }()
 	var reason string
 	select {
 	case reason = <-exited:
@@ -145,6 +146,10 @@ func (s *supervisor) run(ready *regexp.Regexp) {
 			_ = s.cmd.Process.Kill()
 			<-exited
 		}
+	}
+	select {
+	case <-logged:
+	case <-time.After(lastWords): // a process that the engine left behind holds the pipe; it ends with the group
 	}
 	s.set(func(st *status) { st.State, st.Address, st.Reason = engines.Ended, "", reason })
 }
