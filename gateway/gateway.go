@@ -182,7 +182,8 @@ func (g *Gateway) Endpoints() Endpoints {
 	return Endpoints{Thrift: g.thrift.Addr().String(), HTTP: g.http.Addr().String(), PID: os.Getpid()}
 }
 
-// Run serves until ctx ends, then stops in reverse: no new calls, then the sessions, then the engines.
+// Run serves until ctx ends, then stops in reverse: no new work, the statements that run for a while, the connections,
+// the sessions, the engines.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.close()
 	e := g.Endpoints()
@@ -193,24 +194,48 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer stopEngines()
 	sessionCtx, stopSessions := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSessions()
-	front, frontCtx := errgroup.WithContext(ctx)
+	frontLife, stopFront := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopFront()
+	front, frontCtx := errgroup.WithContext(frontLife)
 	var sessions, engines errgroup.Group
 	engines.Go(func() error { return g.launcher.Run(engineCtx) })
 	sessions.Go(func() error { return g.sessions.Run(sessionCtx) })
 	front.Go(func() error { return g.hs2.Serve(frontCtx, g.thrift) })
+	front.Go(func() error {
+		select {
+		case <-ctx.Done():
+			g.drain(frontCtx)
+		case <-frontCtx.Done():
+		}
+		stopFront()
+		return nil
+	})
 	front.Go(func() error { return ops.Serve(frontCtx, g.http, ops.Handler(g.metrics.registry, g.checks()), g.log) })
 
 	err := front.Wait()
-	g.log.Info("gateway stops")
 	stopSessions()
 	err = errors.Join(err, sessions.Wait())
 	stopEngines()
 	return errors.Join(err, engines.Wait())
 }
 
+// drain lets the statements that run end, for a while.
+func (g *Gateway) drain(ctx context.Context) {
+	g.log.Info("gateway stops: new work is refused", "grace", g.cfg.ShutdownGrace)
+	_ = g.thrift.Close() // nobody comes in any more
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.ShutdownGrace)
+	defer cancel()
+	g.sessions.Drain(ctx)
+}
+
 // checks are what must have been seen before the gateway is ready.
 func (g *Gateway) checks() []ops.Check {
-	checks := []ops.Check{{Name: "store", See: g.store.Ping}}
+	checks := []ops.Check{{Name: "store", See: g.store.Ping}, {Name: "gateway", See: func(context.Context) error {
+		if g.sessions.Stopping() {
+			return errors.New("it is stopping")
+		}
+		return nil
+	}}}
 	for _, name := range slices.Sorted(maps.Keys(g.clusters)) {
 		c := g.clusters[name]
 		checks = append(checks, ops.Check{Name: "cluster " + name, See: func(ctx context.Context) error {

@@ -18,7 +18,6 @@ type Bytes int64
 type Config struct {
 	Listen        Listen             `koanf:"listen"`
 	DataDir       string             `koanf:"data_dir" help:"Directory of the store, the master secret, spooled rows and everything of local clusters."`
-	Instance      string             `koanf:"instance" help:"Name of this installation; the same on every replica."`
 	Secret        string             `koanf:"secret" help:"Master secret from which engine tokens are derived; the same on every replica. Empty: made once in data_dir." secret:"true"`
 	Auth          Auth               `koanf:"auth"`
 	HS2           HS2                `koanf:"hs2"`
@@ -103,10 +102,9 @@ type Log struct {
 // Default returns the configuration of a gateway that was told nothing.
 func Default() Config {
 	return Config{
-		Listen:   Listen{Thrift: "127.0.0.1:10009", HTTP: "127.0.0.1:10099"},
-		DataDir:  defaultDataDir(),
-		Instance: "sluice",
-		Auth:     Auth{Mode: "none"},
+		Listen:  Listen{Thrift: "127.0.0.1:10009", HTTP: "127.0.0.1:10099"},
+		DataDir: defaultDataDir(),
+		Auth:    Auth{Mode: "none"},
 		HS2: HS2{
 			SASL: true, MaxMessageSize: 100 << 20, LoginTimeout: 20 * time.Second, PollTimeout: 5 * time.Second,
 			MaxConnections: 4096, FetchBytes: 8 << 20, CloseOnDisconnect: true, DisconnectGrace: 30 * time.Second,

@@ -82,8 +82,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 				_ = conn.Close()
 			}
 			return nil
-		case errors.Is(err, net.ErrClosed):
-			return err
+		case errors.Is(err, net.ErrClosed): // the gateway drains: who is inside may stay for a while
+			<-ctx.Done()
+			return nil
 		case err != nil: // out of descriptors, say: others will end
 			s.opt.Log.Warn("cannot accept a connection", "error", err)
 			select {

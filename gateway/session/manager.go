@@ -28,6 +28,9 @@ var (
 	ErrNoOperation = errors.New("there is no such operation")
 )
 
+// errStopping is what new work hears while the gateway stops.
+var errStopping = &Failure{Class: "SLUICE_STOPPING", SQLState: "08004", Message: "the gateway is stopping; connect again"}
+
 // Hooks observe; each may be nil.
 type Hooks struct {
 	OperationEnded func(kind Kind, state State, took time.Duration)
@@ -56,7 +59,7 @@ type Manager struct {
 	mu       sync.Mutex
 	sessions map[uuid.UUID]*Session
 	ops      map[uuid.UUID]*Operation
-	closed   bool
+	stopping bool
 }
 
 // NewManager makes an empty Manager. Run must be called for idle sessions to be closed.
@@ -89,8 +92,8 @@ func (m *Manager) Open(ctx context.Context, req OpenRequest) (*Session, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
-		return nil, errors.New("the gateway is stopping")
+	if m.stopping {
+		return nil, errStopping
 	}
 	m.sessions[s.ID] = s
 	s.log.Info("session opened", "front_end", req.FrontEnd, "client", req.ClientAddr)
@@ -207,10 +210,27 @@ func (m *Manager) closeIdle(ctx context.Context) {
 	}
 }
 
-func (m *Manager) closeAll(ctx context.Context) {
+// Drain refuses new work from now on, and returns once no operation runs any more, or ctx ends.
+func (m *Manager) Drain(ctx context.Context) {
 	m.mu.Lock()
-	m.closed = true
+	m.stopping = true
 	m.mu.Unlock()
+	_, ops := m.snapshot()
+	for _, o := range ops {
+		for ctx.Err() == nil && !o.Snapshot().State.Terminal() {
+			o.Wait(ctx, time.Minute)
+		}
+	}
+}
+
+// Stopping says whether new work is refused.
+func (m *Manager) Stopping() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stopping
+}
+
+func (m *Manager) closeAll(ctx context.Context) {
 	ss, _ := m.snapshot()
 	var wait sync.WaitGroup
 	for _, s := range ss {

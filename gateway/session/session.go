@@ -298,6 +298,9 @@ func (s *Session) newOperation(ctx context.Context, kind Kind, text string) (*Op
 	if s.life.Err() != nil {
 		return nil, ErrNoSession
 	}
+	if s.manager.Stopping() {
+		return nil, errStopping
+	}
 	s.touch()
 	now := time.Now()
 	o := &Operation{

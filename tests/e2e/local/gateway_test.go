@@ -110,3 +110,19 @@ func TestAGracefulStopLeavesNothing(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.NotContains(t, strings.ToLower(g.Log()), "panic")
 }
+
+func TestRunningStatementsMayEnd(t *testing.T) {
+	g := testbed.StartGateway(t, "", "SLUICE_SHUTDOWN_GRACE=30s")
+	c := testbed.DialHS2(t, g.Thrift, "ann", "x", nil)
+	c.All("SELECT 2")
+	op := c.Async("SELECT count(*) FROM range(0, 3000, 1, 1) WHERE java_method('java.lang.Thread', 'sleep', 1L) IS NOT NULL")
+	testbed.Until(t, 20*time.Second, "the job runs", func() bool { return started(c, op) })
+	require.NoError(t, g.Cmd.Process.Signal(os.Interrupt))
+	testbed.Until(t, 5*time.Second, "new work is refused", func() bool {
+		_, st := c.Exec("SELECT 1")
+		return strings.Contains(st.GetErrorMessage(), "the gateway is stopping")
+	})
+	require.Equal(t, tcli.TOperationState_FINISHED_STATE, c.WaitState(op, 20*time.Second).GetOperationState(), "what ran may end")
+	g.Stop()
+	require.Zero(t, g.ExitCode(), g.Log())
+}
