@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -210,7 +211,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 		stopFront()
 		return nil
 	})
-	front.Go(func() error { return ops.Serve(frontCtx, g.http, ops.Handler(g.metrics.registry, g.checks()), g.log) })
+	front.Go(func() error {
+		return ops.Serve(frontCtx, g.http, ops.Handler(g.metrics.registry, g.checks(), map[string]http.Handler{"/cliservice": g.hs2}), g.log)
+	})
 
 	err := front.Wait()
 	stopSessions()

@@ -33,7 +33,7 @@ type Config struct {
 // Listen is where the gateway listens.
 type Listen struct {
 	Thrift string `koanf:"thrift" help:"Address of the HiveServer2 port, host:port; port 0 is any free one, data_dir/endpoints.json says which."`
-	HTTP   string `koanf:"http" help:"Address of the HTTP port: health, readiness, metrics."`
+	HTTP   string `koanf:"http" help:"Address of the HTTP port: HiveServer2 over HTTP (/cliservice), health, readiness, metrics."`
 }
 
 // Auth is how clients prove who they are.

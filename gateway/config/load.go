@@ -110,7 +110,11 @@ type reader struct {
 }
 
 func (r *reader) wrong(n *yaml.Node, path []string, format string, args ...any) {
-	r.errs = append(r.errs, fmt.Errorf("%s:%d: %s: %s", r.file, n.Line, strings.Join(path, "."), fmt.Sprintf(format, args...)))
+	at := fmt.Sprintf("%s:%d", r.file, n.Line)
+	if len(path) > 0 {
+		at += ": " + strings.Join(path, ".")
+	}
+	r.errs = append(r.errs, fmt.Errorf("%s: %s", at, fmt.Sprintf(format, args...)))
 }
 
 func (r *reader) mapping(n *yaml.Node, path []string, t reflect.Type) map[string]any {
@@ -152,6 +156,8 @@ func (r *reader) entry(name, value *yaml.Node, at []string, t reflect.Type) (any
 		return r.strings(value, at), true
 	case field.Type.Kind() == reflect.Struct, field.Type.Kind() == reflect.Map:
 		return r.mapping(value, at, field.Type), true
+	case value.Tag == "!!null": // nothing is said; as text it would be the word null
+		return nil, false
 	case value.Kind != yaml.ScalarNode:
 		r.wrong(value, at, "must be a single value (%s)", typeName(field.Type))
 		return nil, false
@@ -167,15 +173,25 @@ func (r *reader) entry(name, value *yaml.Node, at []string, t reflect.Type) (any
 func (r *reader) strings(n *yaml.Node, path []string) map[string]string {
 	out := map[string]string{}
 	if n.Kind != yaml.MappingNode {
-		r.wrong(n, path, "must be a mapping of settings to values")
+		if n.Tag != "!!null" {
+			r.wrong(n, path, "must be a mapping of settings to values")
+		}
 		return out
 	}
+	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if v := n.Content[i+1]; v.Kind != yaml.ScalarNode {
-			r.wrong(v, append(slices.Clone(path), n.Content[i].Value), "must be a single value; write settings with their dots: spark.sql.shuffle.partitions: 4")
-		} else {
-			out[n.Content[i].Value] = v.Value
+		name, value := n.Content[i], n.Content[i+1]
+		at := append(slices.Clone(path), name.Value)
+		if line, twice := seen[name.Value]; twice {
+			r.wrong(name, at, "is said twice; first in line %d", line)
+			continue
 		}
+		seen[name.Value] = name.Line
+		if value.Kind != yaml.ScalarNode {
+			r.wrong(value, at, "must be a single value; write settings with their dots: spark.sql.shuffle.partitions: 4")
+			continue
+		}
+		out[name.Value] = value.Value
 	}
 	return out
 }
@@ -189,20 +205,20 @@ func fieldOf(t reflect.Type, name string) (reflect.StructField, bool) {
 	return reflect.StructField{}, false
 }
 
-// suggest names the nearest key beside an unknown one, or anywhere if it belongs elsewhere.
+// suggest names the key of another section if it has just that name, or else the nearest one beside.
 func suggest(t reflect.Type, at []string) string {
-	var beside []string
-	for i := range t.NumField() {
-		beside = append(beside, t.Field(i).Tag.Get("koanf"))
-	}
 	last := at[len(at)-1]
-	if n := nearest(last, beside); n != "" {
-		return fmt.Sprintf("; did you mean %s?", strings.Join(append(slices.Clone(at[:len(at)-1]), n), "."))
-	}
 	for _, k := range keys(Default()) {
 		if k.path[len(k.path)-1] == last {
 			return fmt.Sprintf("; did you mean %s?", k.name())
 		}
+	}
+	var beside []string
+	for i := range t.NumField() {
+		beside = append(beside, t.Field(i).Tag.Get("koanf"))
+	}
+	if n := nearest(last, beside); n != "" {
+		return fmt.Sprintf("; did you mean %s?", strings.Join(append(slices.Clone(at[:len(at)-1]), n), "."))
 	}
 	return ""
 }

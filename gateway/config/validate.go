@@ -34,12 +34,12 @@ func (c Config) Validate() error {
 		if err := checkAddress(l.address); err != nil {
 			wrong(l.path, "%v", err)
 		}
+		if c.Auth.Mode == "none" && !c.Auth.OpenToNetwork && !isLoopback(l.address) {
+			wrong(l.path, "%s can be reached by others, and auth.mode is none: set auth.mode: file, or listen on 127.0.0.1, or say auth.open_to_network: true if anybody may run anything", l.address)
+		}
 	}
 	if c.DataDir == "" {
 		wrong("data_dir", "must not be empty")
-	}
-	if c.Auth.Mode == "none" && !c.Auth.OpenToNetwork && !isLoopback(c.Listen.Thrift) {
-		wrong("listen.thrift", "%s can be reached by others, and auth.mode is none: set auth.mode: file, or listen on 127.0.0.1, or say auth.open_to_network: true if anybody may run anything", c.Listen.Thrift)
 	}
 	if c.Auth.Mode == "file" && c.Auth.File == "" {
 		wrong("auth.file", "must name the password file when auth.mode is file; sluice password USER makes its lines")

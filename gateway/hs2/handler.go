@@ -1,12 +1,10 @@
 package hs2
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"time"
 
@@ -19,14 +17,15 @@ import (
 	"github.com/sluicedata/sluice/gateway/session"
 )
 
-// handler answers the calls of one connection. Calls of a connection come one after the other.
+// handler answers the calls of one connection, or of one HTTP request. They come one after the other.
 type handler struct {
 	server   *Server
-	conn     net.Conn
-	in       *bufio.Reader
+	client   string // its address
 	log      *slog.Logger
 	identity *auth.Identity         // whoever the transport proved the client to be; nil before OpenSession without SASL
-	used     map[uuid.UUID]struct{} // sessions that this connection used
+	used     map[uuid.UUID]struct{} // sessions that this connection used; nil where there is no connection
+	// watch returns a context that ends when the client goes while a call is answered, until stop is called.
+	watch func(context.Context) (ctx context.Context, stop func())
 }
 
 // proxyKey asks for a session in another's name.
@@ -85,7 +84,7 @@ func (h *handler) open(ctx context.Context, req *tcli.TOpenSessionReq, protocol 
 	}
 	delete(conf.settings, proxyKey)
 	return h.server.opt.Sessions.Open(ctx, session.OpenRequest{
-		Identity: identity, FrontEnd: "hs2", ClientAddr: h.conn.RemoteAddr().String(), Protocol: protocol,
+		Identity: identity, FrontEnd: "hs2", ClientAddr: h.client, Protocol: protocol,
 		Conf: conf.settings, Catalog: conf.catalog, Database: conf.database,
 	})
 }
@@ -215,29 +214,6 @@ func (h *handler) await(ctx context.Context, o *session.Operation) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		}
-	}
-}
-
-var errClientGone = errors.New("the client is gone")
-
-// watch returns a context that ends when the client closes its connection. While a call is answered the client sends
-// nothing, so looking for its next byte tells when it goes; the byte stays in the buffer.
-func (h *handler) watch(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		_, err := h.in.Peek(1)
-		var timeout net.Error
-		if err != nil && (!errors.As(err, &timeout) || !timeout.Timeout()) {
-			cancel(errClientGone)
-		}
-	}()
-	return ctx, func() {
-		_ = h.conn.SetReadDeadline(time.Unix(1, 0)) // wakes the goroutine
-		<-gone
-		_ = h.conn.SetReadDeadline(time.Time{})
-		cancel(nil)
 	}
 }
 

@@ -105,6 +105,31 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
+var errClientGone = errors.New("the client is gone")
+
+// watcher watches a connection while a call is answered. The client sends nothing then, so looking for its next byte
+// tells when it goes; the byte stays in the buffer.
+func watcher(conn net.Conn, in *bufio.Reader) func(context.Context) (context.Context, func()) {
+	return func(ctx context.Context) (context.Context, func()) {
+		ctx, cancel := context.WithCancelCause(ctx)
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			_, err := in.Peek(1)
+			var timeout net.Error
+			if err != nil && (!errors.As(err, &timeout) || !timeout.Timeout()) {
+				cancel(errClientGone)
+			}
+		}()
+		return ctx, func() {
+			_ = conn.SetReadDeadline(time.Unix(1, 0)) // wakes the goroutine
+			<-gone
+			_ = conn.SetReadDeadline(time.Time{})
+			cancel(nil)
+		}
+	}
+}
+
 func (s *Server) admit(conn net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,9 +157,10 @@ func (s *Server) leave(conn net.Conn) {
 
 // serve speaks with one client until it goes.
 func (s *Server) serve(ctx context.Context, conn net.Conn) {
-	log := s.opt.Log.With("client", conn.RemoteAddr().String())
+	client := conn.RemoteAddr().String()
+	log := s.opt.Log.With("client", client)
 	in := bufio.NewReaderSize(conn, 32<<10)
-	h := &handler{server: s, conn: conn, in: in, log: log, used: map[uuid.UUID]struct{}{}}
+	h := &handler{server: s, client: client, log: log, used: map[uuid.UUID]struct{}{}, watch: watcher(conn, in)}
 	if s.opt.SASL {
 		_ = conn.SetDeadline(time.Now().Add(s.opt.LoginTimeout))
 		err := negotiate(struct {
@@ -187,7 +213,7 @@ func isEnd(err error) bool {
 
 // use counts a connection among a session's users.
 func (s *Server) use(h *handler, id uuid.UUID) {
-	if _, known := h.used[id]; known {
+	if _, known := h.used[id]; known || h.used == nil {
 		return
 	}
 	h.used[id] = struct{}{}

@@ -24,9 +24,11 @@ type Check struct {
 const checkTime = 5 * time.Second
 
 // Handler answers /healthz (the process lives), /readyz (stores and clusters were really seen just now) and /metrics.
-func Handler(registry *prometheus.Registry, checks []Check) http.Handler {
+// Every other path is asked of the front ends, by path.
+func Handler(registry *prometheus.Registry, checks []Check, frontEnds map[string]http.Handler) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
+	r.RedirectTrailingSlash = false
 	r.Use(gin.Recovery())
 	r.GET("/healthz", func(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"status": "ok"}) })
 	r.GET("/readyz", func(c *gin.Context) {
@@ -45,6 +47,10 @@ func Handler(registry *prometheus.Registry, checks []Check) http.Handler {
 		}
 		c.JSON(code, gin.H{"ready": ready, "checks": seen})
 	})
+	for path, h := range frontEnds {
+		r.Any(path, gin.WrapH(h))
+		r.Any(path+"/", gin.WrapH(h))
+	}
 	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
 	return r
 }

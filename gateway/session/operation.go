@@ -77,7 +77,8 @@ type Operation struct {
 	spool   *spool.Spool
 	log     *Log
 	cancel  context.CancelCauseFunc
-	done    chan struct{} // closed when the goroutine is gone
+	done    chan struct{}     // closed when the operation has ended and is stored
+	exec    engines.Execution // what is to be released in the end; owned by the goroutine
 
 	mu       sync.Mutex
 	snap     Snapshot

@@ -36,7 +36,6 @@ func (o *Operation) begin(ctx context.Context, limit time.Duration, run func(con
 		timer = time.AfterFunc(limit, func() { o.cancel(timeoutError{limit}) })
 	}
 	go func() {
-		defer close(o.done)
 		defer stop()
 		if timer != nil {
 			defer timer.Stop()
@@ -46,6 +45,8 @@ func (o *Operation) begin(ctx context.Context, limit time.Duration, run func(con
 		err := run(ctx)
 		span.End()
 		o.finish(ctx, err)
+		close(o.done)
+		o.release(ctx)
 	}()
 }
 
@@ -248,15 +249,17 @@ func (o *Operation) lockOverlay(ctx context.Context, remote engines.Session) (fu
 // drain takes the execution's rows into the spool at full speed, and interrupts it when the operation is stopped.
 func (o *Operation) drain(ctx context.Context, exec engines.Execution) (err error) {
 	defer func() {
+		if errors.Is(context.Cause(ctx), engines.ErrLost) {
+			return
+		}
+		o.exec = exec
+		if err == nil {
+			return
+		}
 		bg, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
 		defer cancel()
-		if err != nil && !errors.Is(context.Cause(ctx), engines.ErrLost) {
-			if cerr := exec.Cancel(bg); cerr != nil {
-				o.Session.log.Debug("cannot interrupt an execution", "operation", o.ID, "error", cerr)
-			}
-		}
-		if !errors.Is(context.Cause(ctx), engines.ErrLost) {
-			_ = exec.Release(bg)
+		if cerr := exec.Cancel(bg); cerr != nil {
+			o.Session.log.Debug("cannot interrupt an execution", "operation", o.ID, "error", cerr)
 		}
 	}()
 	for {
@@ -277,6 +280,18 @@ func (o *Operation) drain(ctx context.Context, exec engines.Execution) (err erro
 		if o.Snapshot().State == Running {
 			o.update(func(s *Snapshot) { s.State = Finished })
 		}
+	}
+}
+
+// release lets the engine forget the execution. It comes last: nobody has to wait for it.
+func (o *Operation) release(ctx context.Context) {
+	if o.exec == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
+	defer cancel()
+	if err := o.exec.Release(ctx); err != nil && !errors.Is(err, engines.ErrLost) {
+		o.Session.log.Debug("cannot release an execution; the engine forgets it in time", "operation", o.ID, "error", err)
 	}
 }
 

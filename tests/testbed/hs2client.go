@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -25,6 +26,7 @@ type HS2 struct {
 // saslFrames is a client's side of SASL frames, after the negotiation.
 type saslFrames struct {
 	net.Conn
+	in   *bufio.Reader
 	left uint32
 	out  []byte
 }
@@ -32,12 +34,12 @@ type saslFrames struct {
 func (f *saslFrames) Read(p []byte) (int, error) {
 	if f.left == 0 {
 		var head [4]byte
-		if _, err := io.ReadFull(f.Conn, head[:]); err != nil {
+		if _, err := io.ReadFull(f.in, head[:]); err != nil {
 			return 0, err
 		}
 		f.left = binary.BigEndian.Uint32(head[:])
 	}
-	n, err := f.Conn.Read(p[:min(len(p), int(f.left))])
+	n, err := f.in.Read(p[:min(len(p), int(f.left))])
 	f.left -= uint32(n)
 	return n, err
 }
@@ -107,7 +109,7 @@ func TryDialHS2(t T, address, user, password string) (*HS2, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	proto := thrift.NewTBinaryProtocolConf(&saslFrames{Conn: conn}, &thrift.TConfiguration{MaxMessageSize: 1 << 30})
+	proto := thrift.NewTBinaryProtocolConf(&saslFrames{Conn: conn, in: bufio.NewReaderSize(conn, 64<<10)}, &thrift.TConfiguration{MaxMessageSize: 1 << 30})
 	return &HS2{TCLIServiceClient: tcli.NewTCLIServiceClient(thrift.NewTStandardClient(proto, proto)), Conn: conn, t: t}, nil
 }
 
