@@ -33,7 +33,7 @@ type Spec struct {
 	User   string            // on whose behalf it runs
 	Name   string            // what people see in the cluster's lists
 	Memory string            // heap of the driver in Java's form, such as "1g"
-	Conf   map[string]string // the engine's own settings; they win over the platform's
+	Conf   map[string]string // settings that its user wishes; the platform's win over them
 	Token  string            // the secret that its clients must show
 }
 

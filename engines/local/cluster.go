@@ -19,6 +19,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -144,6 +145,7 @@ func (c *Cluster) submit(ctx context.Context, l engines.Launch) (engines.App, er
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...)
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it must outlive us and whoever started us
+	cmd.Env = engineEnv(os.Environ())
 	var complaint limited
 	cmd.Stderr = &complaint
 	if err := cmd.Start(); err != nil {
@@ -168,6 +170,12 @@ func (c *Cluster) submit(ctx context.Context, l engines.Launch) (engines.App, er
 		case <-time.After(5 * time.Millisecond): // until its socket is there
 		}
 	}
+}
+
+// engineEnv is our environment without what configures us: whoever runs SQL can read an engine's environment, and our
+// master secret may be in ours.
+func engineEnv(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(v string) bool { return strings.HasPrefix(v, "SLUICE_") })
 }
 
 // stage writes what the supervisor needs into the application's directory.

@@ -93,17 +93,14 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 		return engines.Launch{}, fmt.Errorf("engine.memory: %q is no size of a Java heap; write it like 1g or 512m", spec.Memory)
 	}
 	conf := defaults()
-	maps.Copy(conf, p.Conf)
 	maps.Copy(conf, spec.Conf)
-	conf["spark.app.name"] = spec.Name
-	conf[tagKey] = spec.ID
-	// Whatever a user asks for: these decide who may reach the engine.
+	// Where an engine runs, and who may reach it, is not for its user to say.
 	delete(conf, "spark.connect.authenticate.token")
 	delete(conf, "spark.connect.grpc.interceptor.classes")
 	conf["spark.connect.grpc.binding.port"] = "0"
-	if a, ok := p.Conf["spark.connect.grpc.binding.address"]; ok {
-		conf["spark.connect.grpc.binding.address"] = a
-	}
+	maps.Copy(conf, p.Conf)
+	conf["spark.app.name"] = spec.Name
+	conf[tagKey] = spec.ID
 
 	memory := spec.Memory
 	if m := spec.Conf["spark.driver.memory"]; heapSize.MatchString(m) {

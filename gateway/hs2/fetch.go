@@ -20,7 +20,9 @@ type cursor struct {
 	cols  []tcli.Column
 	row   int64 // the next one
 	block int64 // where the block before began, for FETCH_PRIOR
-	line  int64 // of the log
+
+	logMu sync.Mutex // of its own: the log is read while somebody waits for rows
+	line  int64      // of the log
 }
 
 func cursorOf(o *session.Operation) *cursor {
@@ -77,11 +79,8 @@ func (h *handler) FetchResults(context.Context, *tcli.TFetchResultsReq) (*tcli.T
 	panic("FetchResults is answered by FetchEncoded")
 }
 
-// The two things that can be fetched.
-const (
-	fetchRows = 0
-	fetchLog  = 1
-)
+// fetchLog is the fetchType of the operation's log; anything else means rows.
+const fetchLog = 1
 
 // FetchEncoded implements tcli.FetchHandler.
 func (h *handler) FetchEncoded(ctx context.Context, req *tcli.TFetchResultsReq) (*tcli.FetchReply, error) {
@@ -89,14 +88,11 @@ func (h *handler) FetchEncoded(ctx context.Context, req *tcli.TFetchResultsReq) 
 	if err != nil {
 		return &tcli.FetchReply{Status: h.failed(err)}, nil
 	}
-	c := cursorOf(o)
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	var reply *tcli.FetchReply
 	if req.FetchType == fetchLog {
-		reply, err = h.lines(o, c, req)
+		reply, err = h.lines(o, cursorOf(o), req)
 	} else {
-		reply, err = h.rows(ctx, o, c, req)
+		reply, err = h.rows(ctx, o, cursorOf(o), req)
 	}
 	if err != nil {
 		return &tcli.FetchReply{Status: h.failed(err)}, nil
@@ -110,6 +106,8 @@ func notSupported(orientation tcli.TFetchOrientation) error {
 }
 
 func (h *handler) rows(ctx context.Context, o *session.Operation, c *cursor, req *tcli.TFetchResultsReq) (*tcli.FetchReply, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch req.Orientation {
 	case tcli.TFetchOrientation_FETCH_NEXT:
 	case tcli.TFetchOrientation_FETCH_FIRST:
@@ -156,6 +154,8 @@ var logColumns = []tcli.Column{{Name: "operation_log", Type: tcli.TTypeId_STRING
 
 // lines never waits: clients fetch until nothing comes.
 func (h *handler) lines(o *session.Operation, c *cursor, req *tcli.TFetchResultsReq) (*tcli.FetchReply, error) {
+	c.logMu.Lock()
+	defer c.logMu.Unlock()
 	switch req.Orientation {
 	case tcli.TFetchOrientation_FETCH_NEXT:
 	case tcli.TFetchOrientation_FETCH_FIRST:

@@ -169,16 +169,30 @@ func (m *Manager) Counts() (sessions, operations int) {
 
 // Run closes idle sessions and operations until ctx ends, and then all sessions.
 func (m *Manager) Run(ctx context.Context) error {
-	tick := time.NewTicker(max(min(m.opt.IdleTimeout, m.opt.OperationIdleTimeout)/10, 100*time.Millisecond))
+	tick := time.NewTicker(max(min(m.opt.IdleTimeout, m.opt.OperationIdleTimeout, time.Hour)/10, 50*time.Millisecond))
 	defer tick.Stop()
+	prune := time.NewTicker(24 * time.Hour)
+	defer prune.Stop()
+	m.prune(ctx)
 	for {
 		select {
+		case <-prune.C:
+			m.prune(ctx)
 		case <-tick.C:
 			m.closeIdle(ctx)
 		case <-ctx.Done():
 			m.closeAll(context.WithoutCancel(ctx))
 			return nil
 		}
+	}
+}
+
+// keepRecords is for how long records of what has ended are kept.
+const keepRecords = 7 * 24 * time.Hour
+
+func (m *Manager) prune(ctx context.Context) {
+	if err := m.opt.Store.Prune(ctx, time.Now().Add(-keepRecords)); err != nil && ctx.Err() == nil {
+		m.opt.Log.Warn("cannot prune the store", "error", err)
 	}
 }
 

@@ -236,11 +236,13 @@ func (s *Session) lost(remote engines.Session) {
 
 func unquote(name string) string { return strings.ReplaceAll(strings.Trim(name, "`"), "``", "`") }
 
-// engineConf is the part of a session's settings that an engine may be started with.
+// engineConf is the part of a session's settings that an engine may be started with: what Spark cannot change later.
+// SQL settings belong to sessions, and would become defaults of everybody else on that engine.
 func engineConf(conf map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range conf {
-		if strings.HasPrefix(k, "spark.") {
+		static := k == "spark.sql.extensions" || strings.HasPrefix(k, "spark.sql.catalog.")
+		if strings.HasPrefix(k, "spark.") && (static || !strings.HasPrefix(k, "spark.sql.")) {
 			out[k] = v
 		}
 	}

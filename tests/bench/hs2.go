@@ -4,21 +4,13 @@ package main
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/sluicedata/sluice/engines"
-	"github.com/sluicedata/sluice/engines/spark"
 	"github.com/sluicedata/sluice/gateway/hs2/tcli"
-	"github.com/sluicedata/sluice/gateway/store"
 	"github.com/sluicedata/sluice/tests/testbed"
 )
 
@@ -27,31 +19,12 @@ const (
 	million = "SELECT id, CAST(id AS STRING) AS s, id / 3.0D AS d FROM range(0, 1000000, 1, 2)"
 )
 
-// straight is the engine that the gateway uses, reached without it.
+// straight is a session on the engine that the gateway uses, without the gateway.
 func straight(t *testbed.Suite, g *testbed.Gateway) engines.Session {
-	ctx := context.Background()
-	check := func(err error) {
-		if err != nil {
-			t.Fatalf("%v", err)
-		}
+	s, err := g.DialEngine(t, g.EngineOf(t, "bench")).OpenSession(context.Background(), engines.SessionSpec{ID: uuid.New(), User: "bench"})
+	if err != nil {
+		t.Fatalf("%v", err)
 	}
-	st, err := store.Open(ctx, filepath.Join(g.DataDir, "sluice.db"))
-	check(err)
-	defer func() { _ = st.Close() }()
-	live, err := st.LiveEngines(ctx)
-	check(err)
-	if len(live) != 1 {
-		t.Fatalf("%d engines run, expected one", len(live))
-	}
-	secret, err := os.ReadFile(filepath.Join(g.DataDir, "secret"))
-	check(err)
-	mac := hmac.New(sha256.New, []byte(strings.TrimSpace(string(secret))))
-	mac.Write([]byte("engine:" + live[0].ID))
-	e, err := spark.Driver{}.Dial(ctx, engines.Endpoint{Address: live[0].Address, Token: hex.EncodeToString(mac.Sum(nil))})
-	check(err)
-	t.Cleanup(func() { _ = e.Close() })
-	s, err := e.OpenSession(ctx, engines.SessionSpec{ID: uuid.New(), User: "bench"})
-	check(err)
 	return s
 }
 

@@ -21,6 +21,7 @@ import (
 var gateway *testbed.Gateway
 
 func TestMain(m *testing.M) {
+	testbed.NeedJDK("tests/compat")
 	s := &testbed.Suite{}
 	gateway = testbed.StartGateway(s, "")
 	code := m.Run()

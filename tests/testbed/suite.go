@@ -3,7 +3,28 @@ package testbed
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+
+	"github.com/sluicedata/sluice/engines/spark/dist"
 )
+
+// NeedJDK skips a whole package of tests on a machine without a JDK. It is said here and in build/skipped, which
+// `make test` prints at its end.
+func NeedJDK(area string) {
+	_, err := dist.Java("")
+	if err == nil {
+		return
+	}
+	line := fmt.Sprintf("SKIPPED %s: %v\n", area, err)
+	fmt.Print(line)
+	file := filepath.Join(Root(), "build", "skipped")
+	_ = os.MkdirAll(filepath.Dir(file), 0o755)
+	if f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err == nil {
+		_, _ = f.WriteString(line)
+		_ = f.Close()
+	}
+	os.Exit(0)
+}
 
 // Suite stands in for a test where there is none yet: in TestMain. End must be called before the process exits.
 type Suite struct{ cleanups []func() }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -125,4 +126,20 @@ func TestRunningStatementsMayEnd(t *testing.T) {
 	require.Equal(t, tcli.TOperationState_FINISHED_STATE, c.WaitState(op, 20*time.Second).GetOperationState(), "what ran may end")
 	g.Stop()
 	require.Zero(t, g.ExitCode(), g.Log())
+}
+
+// Whoever runs SQL can read an engine's environment and memory of settings, so our secrets must not be there.
+func TestEnginesDoNotKnowTheMasterSecret(t *testing.T) {
+	const secret = "a-master-secret-of-at-least-32-characters"
+	g := testbed.StartGateway(t, "", "SLUICE_SECRET="+secret)
+	c := testbed.DialHS2(t, g.Thrift, "ann", "x", nil)
+	require.Equal(t, [][]string{{"null"}}, c.All("SELECT java_method('java.lang.System', 'getenv', 'SLUICE_SECRET')"))
+	for _, pid := range g.Processes() {
+		for _, file := range []string{"environ", "cmdline"} {
+			data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), file))
+			if err == nil {
+				require.NotContains(t, string(data), secret)
+			}
+		}
+	}
 }

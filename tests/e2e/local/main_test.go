@@ -16,6 +16,7 @@ import (
 var shared *testbed.Gateway
 
 func TestMain(m *testing.M) {
+	testbed.NeedJDK("tests/e2e/local")
 	s := &testbed.Suite{}
 	testbed.SparkHome(s)
 	shared = testbed.StartGateway(s, "", "SLUICE_HS2_DISCONNECT_GRACE=2s", "SLUICE_ENGINE_IDLE_TIMEOUT=15s")

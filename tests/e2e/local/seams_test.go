@@ -4,13 +4,8 @@ package local
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,40 +17,8 @@ import (
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/spark"
 	"github.com/sluicedata/sluice/gateway/hs2/tcli"
-	"github.com/sluicedata/sluice/gateway/store"
 	"github.com/sluicedata/sluice/tests/testbed"
 )
-
-// reach dials an engine of a gateway from this process, with nothing but what the gateway has stored: another replica,
-// or a restarted gateway, knows no more.
-func reach(t *testing.T, g *testbed.Gateway, user string) (engines.Engine, store.Engine, *store.Store) {
-	t.Helper()
-	ctx := context.Background()
-	st, err := store.Open(ctx, filepath.Join(g.DataDir, "sluice.db"))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = st.Close() })
-	live, err := st.LiveEngines(ctx)
-	require.NoError(t, err)
-	for _, rec := range live {
-		if rec.User == user && rec.State == string(engines.Running) {
-			return dial(t, g, rec), rec, st
-		}
-	}
-	t.Fatalf("the store knows no engine of %s", user)
-	return nil, store.Engine{}, nil
-}
-
-func dial(t *testing.T, g *testbed.Gateway, rec store.Engine) engines.Engine {
-	t.Helper()
-	secret, err := os.ReadFile(filepath.Join(g.DataDir, "secret"))
-	require.NoError(t, err)
-	mac := hmac.New(sha256.New, []byte(strings.TrimSpace(string(secret))))
-	mac.Write([]byte("engine:" + rec.ID))
-	e, err := spark.Driver{}.Dial(context.Background(), engines.Endpoint{Address: rec.Address, Token: hex.EncodeToString(mac.Sum(nil))})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = e.Close() })
-	return e
-}
 
 // take reads batches of a column of ascending ids, checks that none is missing or comes twice, and returns the count.
 func take(t *testing.T, e engines.Execution, next int64, batches int) (int64, engines.Position, bool) {
@@ -84,7 +47,8 @@ func TestACutStreamGoesOn(t *testing.T) {
 	ctx := context.Background()
 	c := testbed.DialHS2(t, shared.Thrift, "ann", "x", nil)
 	c.All("SELECT 2")
-	first, rec, _ := reach(t, shared, "ann")
+	rec := shared.EngineOf(t, "ann")
+	first := shared.DialEngine(t, rec)
 	who, err := first.Identify(ctx)
 	require.NoError(t, err)
 	require.Equal(t, engines.Tag(rec.ID), who.Tag, "the engine says that it is ours")
@@ -113,7 +77,7 @@ func TestACutStreamGoesOn(t *testing.T) {
 		require.NoError(t, err)
 		next, at, _ := take(t, e, 0, 5)
 
-		second := dial(t, shared, rec)
+		second := shared.DialEngine(t, rec)
 		other, err := second.OpenSession(ctx, spec)
 		require.NoError(t, err)
 		rest, err := other.Attach(ctx, id, at)
@@ -159,9 +123,7 @@ func TestAKilledGateway(t *testing.T) {
 	op := c.Async("SELECT id FROM range(0, 5000, 1, 1) WHERE java_method('java.lang.Thread', 'sleep', 1L) IS NOT NULL AND '${mark}' = 'kept'")
 	id, err := uuid.FromBytes(op.OperationId.GUID)
 	require.NoError(t, err)
-	st, err := store.Open(ctx, filepath.Join(g.DataDir, "sluice.db"))
-	require.NoError(t, err)
-	defer func() { _ = st.Close() }()
+	st := g.Store(t)
 	require.Eventually(t, func() bool { return started(c, op) }, 20*time.Second, 20*time.Millisecond)
 	require.Equal(t, tcli.TOperationState_RUNNING_STATE, c.Status(op).GetOperationState())
 	g.Kill()
@@ -170,7 +132,7 @@ func TestAKilledGateway(t *testing.T) {
 	require.NoError(t, err)
 	sess, err := st.Session(ctx, rec.SessionID)
 	require.NoError(t, err)
-	engine, _, _ := reach(t, g, "ann")
+	engine := g.DialEngine(t, g.EngineOf(t, "ann"))
 	remote, err := engine.OpenSession(ctx, engines.SessionSpec{ID: sess.EngineSession, User: sess.User})
 	require.NoError(t, err)
 	e, err := remote.Attach(ctx, rec.EngineOp, engines.Position{})

@@ -1,0 +1,60 @@
+package testbed
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/spark"
+	"github.com/sluicedata/sluice/gateway/store"
+)
+
+// Store opens the records of a gateway, running or not.
+func (g *Gateway) Store(t T) *store.Store {
+	t.Helper()
+	st, err := store.Open(context.Background(), filepath.Join(g.DataDir, "sluice.db"))
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() { _ = st.Close() })
+	return st
+}
+
+// EngineOf finds the running engine of a user in the records of its gateway.
+func (g *Gateway) EngineOf(t T, user string) store.Engine {
+	t.Helper()
+	live, err := g.Store(t).LiveEngines(context.Background())
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	for _, rec := range live {
+		if rec.User == user && rec.State == string(engines.Running) {
+			return rec
+		}
+	}
+	t.Fatalf("the store knows no running engine of %s", user)
+	return store.Engine{}
+}
+
+// DialEngine reaches an engine from this process, with nothing but what its gateway has stored: another replica, or a
+// restarted gateway, knows no more.
+func (g *Gateway) DialEngine(t T, rec store.Engine) engines.Engine {
+	t.Helper()
+	secret, err := os.ReadFile(filepath.Join(g.DataDir, "secret"))
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	mac := hmac.New(sha256.New, []byte(strings.TrimSpace(string(secret))))
+	mac.Write([]byte("engine:" + rec.ID))
+	e, err := spark.Driver{}.Dial(context.Background(), engines.Endpoint{Address: rec.Address, Token: hex.EncodeToString(mac.Sum(nil))})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	return e
+}
