@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"sync"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -20,6 +21,8 @@ type cursor struct {
 	cols  []tcli.Column
 	row   int64 // the next one
 	block int64 // where the block before began, for FETCH_PRIOR
+
+	barDone atomic.Bool // the client was told of the complete progress
 
 	logMu sync.Mutex // of its own: the log is read while somebody waits for rows
 	line  int64      // of the log

@@ -243,6 +243,10 @@ func (h *handler) GetOperationStatus(ctx context.Context, req *tcli.TGetOperatio
 	}
 	if req.IsSetGetProgressUpdate() && req.GetGetProgressUpdate() {
 		resp.ProgressUpdateResponse = progress(snap)
+		// Hive JDBC asks again when the rows are read, and Beeline would draw the bar over them.
+		if snap.State.Terminal() && cursorOf(o).barDone.Swap(true) {
+			resp.ProgressUpdateResponse.Status = tcli.TJobExecutionStatus_NOT_AVAILABLE
+		}
 	}
 	return resp, nil
 }

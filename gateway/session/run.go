@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -57,7 +58,8 @@ func (o *Operation) finish(ctx context.Context, err error) {
 	}
 	state, failure := o.outcome(err)
 	if failure != nil {
-		o.log.Say(string(state) + ": " + failure.Message)
+		headline, _, _ := strings.Cut(failure.Message, "\n") // clients print the whole of it themselves
+		o.log.Say(string(state) + ": " + headline)
 		o.spool.Finish(failure)
 	} else {
 		o.spool.Finish(nil)

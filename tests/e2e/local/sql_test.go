@@ -149,6 +149,7 @@ func TestTheLogShowsProgress(t *testing.T) {
 	require.Contains(t, log, "Routed to cluster local")
 	require.Regexp(t, `Stage \d+: \d+ of \d+ tasks`, log)
 	require.True(t, seen, "the progress bar has rows while the statement runs")
+	require.Equal(t, tcli.TJobExecutionStatus_NOT_AVAILABLE, c.Status(op).ProgressUpdateResponse.Status, "once complete the bar is not drawn again, over the rows")
 	require.Empty(t, c.Log(op), "the log is read once")
 	first := testbed.Texts(c.Fetch(op, tcli.TFetchOrientation_FETCH_FIRST, 1, 1).Results)
 	require.Contains(t, first[0][0], "Routed")
