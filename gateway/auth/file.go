@@ -89,7 +89,11 @@ func readAccounts(path string) (map[string]account, error) {
 		}
 		users[user] = a
 	}
-	return users, errors.Join(append(errs, scan.Err())...)
+	errs = append(errs, scan.Err())
+	if len(users) == 0 && errors.Join(errs...) == nil { // perhaps somebody is just writing it
+		return nil, fmt.Errorf("%s holds no account", path)
+	}
+	return users, errors.Join(errs...)
 }
 
 func parseAccount(line string) (string, account, error) {

@@ -94,7 +94,8 @@ type clientConf struct {
 	catalog, database string
 }
 
-// readConf reads the configuration of OpenSession. JDBC drivers put prefixes before keys, Python clients do not.
+// readConf reads the configuration of OpenSession. JDBC drivers put prefixes before keys, Python clients do not; where
+// a key comes both ways, the one with a prefix wins, because a person wrote it into a URL.
 func readConf(in map[string]string) clientConf {
 	out := clientConf{settings: map[string]string{}}
 	for k, v := range in {
@@ -109,7 +110,9 @@ func readConf(in map[string]string) clientConf {
 			out.settings[session.SettingKey(strings.TrimPrefix(k, "set:"))] = v
 		case strings.HasPrefix(k, "X-"): // a browser's header that Hue passes on
 		default:
-			out.settings[k] = v
+			if _, said := out.settings[k]; !said {
+				out.settings[k] = v
+			}
 		}
 	}
 	return out

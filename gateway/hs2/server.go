@@ -105,6 +105,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
+// linger lets a refused client read why: closing a connection with bytes of the client unread would reset it, and the
+// answer be lost. Clients send their response together with the mechanism that we refused.
+func linger(conn net.Conn) {
+	if c, ok := conn.(*net.TCPConn); ok {
+		_ = c.CloseWrite()
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+	_, _ = io.Copy(io.Discard, io.LimitReader(conn, 2*maxNegotiation))
+}
+
 var errClientGone = errors.New("the client is gone")
 
 // watcher watches a connection while a call is answered. The client sends nothing then, so looking for its next byte
@@ -172,6 +182,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 			return
 		case err != nil:
 			log.Info("login refused", "error", err)
+			linger(conn)
 			return
 		}
 		_ = conn.SetDeadline(time.Time{})

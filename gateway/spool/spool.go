@@ -151,7 +151,7 @@ func (s *Spool) Close() {
 			p.batch.Release()
 		}
 	}
-	s.parts, s.memory = nil, 0
+	s.parts, s.rows, s.memory = nil, 0, 0 // without rows every reader meets the error, none takes the gap for the end
 	if s.loaded != nil {
 		s.loaded.Release()
 		s.loaded = nil
