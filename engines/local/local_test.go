@@ -35,23 +35,23 @@ func newCluster(t *testing.T, dir string, lease time.Duration) *Cluster {
 }
 
 // script is a launch of a shell script in place of a JVM: what is under test is the supervisor.
-func script(tag, text string) engines.Launch {
-	return engines.Launch{Tag: engines.Tag(tag), Name: tag, Java: "/bin/sh", JVMOptions: []string{"-c", text, "sh"},
+func script(text string) engines.Launch {
+	return engines.Launch{Tag: "one", Name: "one", Java: "/bin/sh", JVMOptions: []string{"-c", text, "sh"},
 		MainClass: "Main", Ready: `listens on (\S+)`, Env: map[string]string{"SECRET": "s3cret"}}
 }
 
-// until waits for an event of the tag in the given state.
-func until(t *testing.T, events <-chan engines.Event, tag string, state engines.State) engines.App {
+// until waits for an event of the application in the given state.
+func until(t *testing.T, events <-chan engines.Event, state engines.State) engines.App {
 	t.Helper()
 	limit := time.After(20 * time.Second)
 	for {
 		select {
 		case ev := <-events:
-			if ev.App.Tag == engines.Tag(tag) && ev.App.State == state {
+			if ev.App.Tag == "one" && ev.App.State == state {
 				return ev.App
 			}
 		case <-limit:
-			t.Fatalf("%s never became %s", tag, state)
+			t.Fatalf("it never became %s", state)
 		}
 	}
 }
@@ -66,10 +66,10 @@ func TestFromSubmitToTheEnd(t *testing.T) {
 	c := newCluster(t, dir, time.Minute)
 	events, err := c.Watch(t.Context())
 	require.NoError(t, err)
-	l := script("one", `echo $$ > pid; echo "$SECRET" > got; sleep 300 & echo $! > child; echo "listens on 127.0.0.1:1234"; wait`)
+	l := script(`echo $$ > pid; echo "$SECRET" > got; sleep 300 & echo $! > child; echo "listens on 127.0.0.1:1234"; wait`)
 	_, err = c.Submit(t.Context(), l)
 	require.NoError(t, err)
-	app := until(t, events, "one", engines.Running)
+	app := until(t, events, engines.Running)
 	require.Equal(t, "127.0.0.1:1234", app.Address)
 	require.Equal(t, filepath.Join(dir, "apps", "one", "engine.log"), app.Log)
 
@@ -88,7 +88,7 @@ func TestFromSubmitToTheEnd(t *testing.T) {
 	child, err := os.ReadFile(filepath.Join(dir, "apps", "one", "child"))
 	require.NoError(t, err)
 	require.NoError(t, c.Kill(t.Context(), "one"))
-	require.Equal(t, "it was told to end", until(t, events, "one", engines.Ended).Reason)
+	require.Equal(t, "it was told to end", until(t, events, engines.Ended).Reason)
 	require.Eventually(t, func() bool { return !alive(string(child)) }, 5*time.Second, 10*time.Millisecond, "the whole process group ends")
 	require.NoError(t, c.Kill(t.Context(), "one"), "killing twice is no error")
 	log, err := c.Log(t.Context(), "one", 1000)
@@ -105,9 +105,9 @@ func TestALeaseThatNobodyRenews(t *testing.T) {
 	events, err := c.Watch(t.Context())
 	require.NoError(t, err)
 	began := time.Now()
-	_, err = c.Submit(t.Context(), script("one", `echo "listens on h:1"; sleep 300`))
+	_, err = c.Submit(t.Context(), script(`echo "listens on h:1"; sleep 300`))
 	require.NoError(t, err)
-	until(t, events, "one", engines.Running)
+	until(t, events, engines.Running)
 	for time.Since(began) < 3*time.Second {
 		require.NoError(t, c.Renew(t.Context(), "one"))
 		<-time.After(200 * time.Millisecond) // the span over which it is renewed
@@ -115,7 +115,7 @@ func TestALeaseThatNobodyRenews(t *testing.T) {
 	apps, err := c.List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, apps, 1, "renewed, it lives")
-	require.Contains(t, until(t, events, "one", engines.Ended).Reason, "its lease ended: no gateway renewed it for 1s")
+	require.Contains(t, until(t, events, engines.Ended).Reason, "its lease ended: no gateway renewed it for 1s")
 	require.NoError(t, c.Close())
 }
 
@@ -124,16 +124,16 @@ func TestAnotherGatewayFindsItAgain(t *testing.T) {
 	first := newCluster(t, dir, time.Minute)
 	events, err := first.Watch(t.Context())
 	require.NoError(t, err)
-	_, err = first.Submit(t.Context(), script("one", `echo "listens on h:1"; sleep 300`))
+	_, err = first.Submit(t.Context(), script(`echo "listens on h:1"; sleep 300`))
 	require.NoError(t, err)
-	app := until(t, events, "one", engines.Running)
+	app := until(t, events, engines.Running)
 
 	second := newCluster(t, dir, time.Minute)
 	apps, err := second.List(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []engines.App{app}, apps, "found by listing, not by memory")
 	require.NoError(t, second.Kill(t.Context(), "one"))
-	until(t, events, "one", engines.Ended)
+	until(t, events, engines.Ended)
 	require.NoError(t, second.Close())
 	require.NoError(t, first.Close())
 }
@@ -149,14 +149,14 @@ func TestEndsThatNobodyWanted(t *testing.T) {
 			c := newCluster(t, t.TempDir(), time.Minute)
 			events, err := c.Watch(t.Context())
 			require.NoError(t, err)
-			l := script("one", tc.text)
+			l := script(tc.text)
 			if tc.text == "" {
 				l.Java = "/no/such/java"
 			}
 			app, err := c.Submit(t.Context(), l)
 			require.NoError(t, err)
 			if app.State != engines.Ended {
-				app = until(t, events, "one", engines.Ended)
+				app = until(t, events, engines.Ended)
 			}
 			require.Contains(t, app.Reason, tc.reason)
 			require.NoError(t, c.Close())
@@ -169,16 +169,16 @@ func TestASupervisorThatIsKilledTakesItsEngineAlong(t *testing.T) {
 	c := newCluster(t, dir, time.Minute)
 	events, err := c.Watch(t.Context())
 	require.NoError(t, err)
-	_, err = c.Submit(t.Context(), script("one", `echo $$ $PPID > pids; echo "listens on h:1"; exec sleep 300`))
+	_, err = c.Submit(t.Context(), script(`echo $$ $PPID > pids; echo "listens on h:1"; exec sleep 300`))
 	require.NoError(t, err)
-	until(t, events, "one", engines.Running)
+	until(t, events, engines.Running)
 	data, err := os.ReadFile(filepath.Join(dir, "apps", "one", "pids"))
 	require.NoError(t, err)
 	var engine, supervisor int
 	_, err = fmt.Sscan(string(data), &engine, &supervisor)
 	require.NoError(t, err)
 	require.NoError(t, syscall.Kill(supervisor, syscall.SIGKILL))
-	require.Equal(t, "its supervisor was killed", until(t, events, "one", engines.Ended).Reason)
+	require.Equal(t, "its supervisor was killed", until(t, events, engines.Ended).Reason)
 	require.Eventually(t, func() bool { return !alive(fmt.Sprint(engine)) }, 5*time.Second, 10*time.Millisecond)
 	require.NoError(t, c.Close())
 }

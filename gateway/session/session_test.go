@@ -162,9 +162,9 @@ func play(t *testing.T, change ...func(*Options)) (*world, *Manager) {
 	return w, m
 }
 
-func open(t *testing.T, m *Manager, user string, conf map[string]string) *Session {
+func open(t *testing.T, m *Manager, conf map[string]string) *Session {
 	t.Helper()
-	s, err := m.Open(t.Context(), OpenRequest{Identity: auth.Identity{User: user}, Conf: conf})
+	s, err := m.Open(t.Context(), OpenRequest{Identity: auth.Identity{User: "ann"}, Conf: conf})
 	require.NoError(t, err)
 	return s
 }
@@ -179,7 +179,7 @@ func exec(t *testing.T, s *Session, text string) (*Operation, Snapshot) {
 
 func TestIdsAreStoredBeforeTheEngineHearsOfThem(t *testing.T) {
 	w, m := play(t)
-	s := open(t, m, "ann", map[string]string{"k": "v"})
+	s := open(t, m, map[string]string{"k": "v"})
 	asked := false
 	w.check = func(id engines.OperationID) {
 		asked = true
@@ -207,7 +207,7 @@ func TestIdsAreStoredBeforeTheEngineHearsOfThem(t *testing.T) {
 
 func TestWhatNeedsNoEngineStartsNone(t *testing.T) {
 	w, m := play(t)
-	s := open(t, m, "ann", nil)
+	s := open(t, m, nil)
 	for _, text := range []string{"SET a=b", "SET a", "USE db", "SELECT 1", "RESET a"} {
 		_, snap := exec(t, s, text)
 		require.Equal(t, Finished, snap.State, text)
@@ -224,7 +224,7 @@ func TestWhatNeedsNoEngineStartsNone(t *testing.T) {
 
 func TestAnEnginesEndIsSurvived(t *testing.T) {
 	w, m := play(t)
-	s := open(t, m, "ann", map[string]string{"hive.server2.x": "1", "sluice.cluster": "c", "kept": "yes"})
+	s := open(t, m, map[string]string{"hive.server2.x": "1", "sluice.cluster": "c", "kept": "yes"})
 	_, _ = exec(t, s, "USE db")
 	_, snap := exec(t, s, "SELECT a FROM t")
 	require.Equal(t, Finished, snap.State)
@@ -246,7 +246,7 @@ func TestAnEnginesEndIsSurvived(t *testing.T) {
 
 func TestASessionThatTheEngineForgot(t *testing.T) {
 	w, m := play(t)
-	s := open(t, m, "ann", nil)
+	s := open(t, m, nil)
 	lost := true
 	w.answer = func(string) error {
 		if lost {
@@ -275,7 +275,7 @@ func TestStops(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, m := play(t)
-			o, err := open(t, m, "ann", nil).Execute(t.Context(), ExecuteRequest{Text: block, Timeout: tc.timeout})
+			o, err := open(t, m, nil).Execute(t.Context(), ExecuteRequest{Text: block, Timeout: tc.timeout})
 			require.NoError(t, err)
 			require.Eventually(t, func() bool { return o.Snapshot().State != Pending }, 5*time.Second, time.Millisecond)
 			tc.stop(m, o)
@@ -294,12 +294,12 @@ func TestFailures(t *testing.T) {
 	w.answer = func(string) error {
 		return &engines.Error{Class: "DIVIDE_BY_ZERO", SQLState: "22012", Message: "[DIVIDE_BY_ZERO] no", Stack: "at x"}
 	}
-	o, snap := exec(t, open(t, m, "ann", nil), "SELECT 1/0")
+	o, snap := exec(t, open(t, m, nil), "SELECT 1/0")
 	require.Equal(t, Failed, snap.State)
 	require.Equal(t, &Failure{Class: "DIVIDE_BY_ZERO", SQLState: "22012", Message: "[DIVIDE_BY_ZERO] no", Stack: "at x"}, snap.Failure)
 	_, err := o.Schema(t.Context())
 	require.ErrorContains(t, err, "[DIVIDE_BY_ZERO] no")
-	_, err = open(t, m, "ann", nil).Execute(t.Context(), ExecuteRequest{Text: " ;"})
+	_, err = open(t, m, nil).Execute(t.Context(), ExecuteRequest{Text: " ;"})
 	require.ErrorContains(t, err, "empty")
 	_, err = m.Open(t.Context(), OpenRequest{Identity: auth.Identity{User: "ann"}, Conf: map[string]string{ClusterKey: "nope"}})
 	require.ErrorContains(t, err, `there is no cluster "nope"`)
@@ -307,7 +307,7 @@ func TestFailures(t *testing.T) {
 
 func TestSettingsOfAStatementArePutBack(t *testing.T) {
 	w, m := play(t)
-	o, err := open(t, m, "ann", nil).Execute(t.Context(), ExecuteRequest{Text: "SELECT a", Overlay: map[string]string{"k": "v", "hive.server2.x": "y"}})
+	o, err := open(t, m, nil).Execute(t.Context(), ExecuteRequest{Text: "SELECT a", Overlay: map[string]string{"k": "v", "hive.server2.x": "y"}})
 	require.NoError(t, err)
 	<-o.done
 	require.Equal(t, []map[string]string{{"k": "v"}, {"k": "-"}}, w.sets)
@@ -315,7 +315,7 @@ func TestSettingsOfAStatementArePutBack(t *testing.T) {
 
 func TestHandlesBelongToTheirOwner(t *testing.T) {
 	_, m := play(t)
-	s := open(t, m, "ann", nil)
+	s := open(t, m, nil)
 	o, _ := exec(t, s, "SELECT 1")
 	mine := func(user string) func(*Session) bool { return func(s *Session) bool { return s.Identity.User == user } }
 	for name, tc := range map[string]struct {
@@ -346,7 +346,7 @@ func TestHandlesBelongToTheirOwner(t *testing.T) {
 
 func TestIdleSessionsAndOperationsAreClosed(t *testing.T) {
 	_, m := play(t, func(o *Options) { o.IdleTimeout, o.OperationIdleTimeout = 300*time.Millisecond, 50*time.Millisecond })
-	s := open(t, m, "ann", nil)
+	s := open(t, m, nil)
 	_, _ = exec(t, s, "SELECT 1")
 	require.Eventually(t, func() bool { _, ops := m.Counts(); return ops == 0 }, 5*time.Second, time.Millisecond)
 	sessions, _ := m.Counts()
@@ -358,7 +358,7 @@ func TestIdleSessionsAndOperationsAreClosed(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	_, m := play(t)
-	s := open(t, m, "ann", nil)
+	s := open(t, m, nil)
 	o, err := s.Execute(t.Context(), ExecuteRequest{Text: block})
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
