@@ -9,7 +9,6 @@ package engines
 import (
 	"context"
 	"io"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/google/uuid"
@@ -206,6 +205,3 @@ type Execution interface {
 	// Release lets the engine forget the execution. It must be called once, whatever happened.
 	Release(context.Context) error
 }
-
-// LeaseTime is how long an engine lives on when nobody renews it, unless the configuration says otherwise.
-const LeaseTime = time.Minute

@@ -4,7 +4,6 @@
 package local
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -207,139 +205,6 @@ func (c *Cluster) stage(dir string, l engines.Launch) error {
 	return os.WriteFile(filepath.Join(dir, orderFile), data, 0o600)
 }
 
-// dial reaches the supervisor of a directory. Socket paths may not be longer than about a hundred bytes, so the
-// directory is named by a descriptor of ours.
-func dial(ctx context.Context, dir string) (net.Conn, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = d.Close() }()
-	var dialer net.Dialer
-	return dialer.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), socketFile))
-}
-
-// follow attaches to a running application, once.
-func (c *Cluster) follow(ctx context.Context, dir string) (engines.App, error) {
-	tag := engines.Tag(filepath.Base(dir))
-	c.mu.Lock()
-	known := c.apps[tag]
-	c.mu.Unlock()
-	if known != nil {
-		return c.current(known), nil
-	}
-	conn, err := dial(ctx, dir)
-	if err != nil {
-		return engines.App{}, err
-	}
-	lines := bufio.NewReader(conn)
-	first, err := readStatus(lines)
-	if err != nil {
-		_ = conn.Close()
-		return engines.App{}, err
-	}
-	now := c.describe(first)
-	a := &app{conn: conn, last: now, ended: make(chan struct{})}
-	c.mu.Lock()
-	if other := c.apps[tag]; other != nil {
-		c.mu.Unlock()
-		_ = conn.Close()
-		return c.current(other), nil
-	}
-	c.apps[tag] = a
-	c.wait.Add(1)
-	c.mu.Unlock()
-	c.tell(now)
-	go c.listen(a, lines, dir)
-	return now, nil
-}
-
-func (c *Cluster) current(a *app) engines.App {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return a.last
-}
-
-func readStatus(r *bufio.Reader) (status, error) {
-	line, err := r.ReadBytes('\n')
-	if err != nil {
-		return status{}, err
-	}
-	var st status
-	return st, json.Unmarshal(line, &st)
-}
-
-// listen passes on what the supervisor tells until it is gone.
-func (c *Cluster) listen(a *app, lines *bufio.Reader, dir string) {
-	defer c.wait.Done()
-	for {
-		st, err := readStatus(lines)
-		if err != nil {
-			break
-		}
-		c.update(a, c.describe(st))
-	}
-	_ = a.conn.Close()
-	c.mu.Lock()
-	closed := c.closed
-	c.mu.Unlock()
-	if closed { // it was us who stopped listening
-		return
-	}
-	end, err := c.ended(dir)
-	if err != nil || end.State != engines.Ended {
-		end = c.current(a)
-		end.State, end.Address, end.Reason = engines.Ended, "", "its supervisor was killed"
-	}
-	c.mu.Lock()
-	if c.apps[end.Tag] == a {
-		delete(c.apps, end.Tag)
-	}
-	c.mu.Unlock()
-	c.update(a, end)
-	close(a.ended)
-}
-
-func (c *Cluster) update(a *app, now engines.App) {
-	c.mu.Lock()
-	same := a.last == now
-	a.last = now
-	c.mu.Unlock()
-	if !same {
-		c.tell(now)
-	}
-}
-
-func (c *Cluster) describe(st status) engines.App {
-	return engines.App{Tag: st.Tag, State: st.State, Address: st.Address, Reason: st.Reason,
-		Log: filepath.Join(c.appDir(st.Tag), logFile)}
-}
-
-// ended reads the last word of an application whose supervisor is gone.
-func (c *Cluster) ended(dir string) (engines.App, error) {
-	data, err := os.ReadFile(filepath.Join(dir, statusFile))
-	if err != nil {
-		return engines.App{}, err
-	}
-	var st status
-	if err := json.Unmarshal(data, &st); err != nil {
-		return engines.App{}, err
-	}
-	return c.describe(st), nil
-}
-
-func (c *Cluster) tell(a engines.App) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for ch := range c.watchers {
-		select {
-		case ch <- engines.Event{App: a}:
-		default: // a watcher that sleeps is woken by its next List; states are told again on change
-			c.opt.Log.Warn("a watcher of the local cluster does not keep up", "app", a.Tag)
-		}
-	}
-}
-
 // Watch implements engines.Cluster.
 func (c *Cluster) Watch(ctx context.Context) (<-chan engines.Event, error) {
 	ch := make(chan engines.Event, 1024)
@@ -457,39 +322,6 @@ func (c *Cluster) Close() error {
 		c.wait.Wait()
 	}
 	return err
-}
-
-// keepEnded is how many directories of ended applications stay, for their logs.
-const keepEnded = 20
-
-// prune removes the oldest directories of ended applications.
-func (c *Cluster) prune() {
-	entries, err := os.ReadDir(filepath.Join(c.opt.Dir, "apps"))
-	if err != nil {
-		return
-	}
-	type old struct {
-		dir string
-		at  time.Time
-	}
-	var gone []old
-	for _, e := range entries {
-		dir := c.appDir(engines.Tag(e.Name()))
-		info, err := os.Stat(filepath.Join(dir, statusFile))
-		if err != nil || e.Name() == metastoreTag {
-			continue
-		}
-		if a, err := c.ended(dir); err == nil && a.State == engines.Ended {
-			gone = append(gone, old{dir, info.ModTime()})
-		}
-	}
-	sort.Slice(gone, func(i, j int) bool { return gone[i].at.After(gone[j].at) })
-	for i, g := range gone {
-		_ = os.RemoveAll(filepath.Join(g.dir, "tmp"))
-		if i >= keepEnded {
-			_ = os.RemoveAll(g.dir)
-		}
-	}
 }
 
 // limited keeps the first bytes of what is written to it.

@@ -29,8 +29,7 @@ func (e timeoutError) Error() string {
 }
 
 // begin runs the operation in a goroutine that belongs to the session, not to the call that began it.
-func (o *Operation) begin(ctx context.Context, limit time.Duration, run func(context.Context) error) {
-	ctx, o.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+func (o *Operation) begin(limit time.Duration, run func(context.Context) error) {
 	stop := context.AfterFunc(o.Session.life, func() { o.cancel(context.Cause(o.Session.life)) })
 	var timer *time.Timer
 	if limit > 0 {
@@ -41,7 +40,7 @@ func (o *Operation) begin(ctx context.Context, limit time.Duration, run func(con
 		if timer != nil {
 			defer timer.Stop()
 		}
-		ctx, span := tracer.Start(ctx, "operation "+string(o.Kind))
+		ctx, span := tracer.Start(o.life, "operation "+string(o.Kind))
 		span.SetAttributes(attribute.String("sluice.operation", o.ID.String()), attribute.String("sluice.session", o.Session.ID.String()))
 		err := run(ctx)
 		span.End()
@@ -53,7 +52,7 @@ func (o *Operation) begin(ctx context.Context, limit time.Duration, run func(con
 
 // finish brings the operation into its last state and stores it.
 func (o *Operation) finish(ctx context.Context, err error) {
-	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, errInternal) {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
 	state, failure := o.outcome(err)
@@ -87,8 +86,6 @@ func (o *Operation) finish(ctx context.Context, err error) {
 	}
 	o.Session.log.Info("operation ended", "operation", o.ID, "kind", o.Kind, "state", state, "took", now.Sub(snap.Created), "rows", o.rec.Rows)
 }
-
-var errInternal = errors.New("internal")
 
 // outcome translates an error into a state and what the user reads.
 func (o *Operation) outcome(err error) (State, *Failure) {

@@ -282,7 +282,7 @@ func (s *Session) Execute(ctx context.Context, req ExecuteRequest) (*Operation, 
 	if req.Timeout > 0 && (limit <= 0 || req.Timeout < limit) {
 		limit = req.Timeout
 	}
-	o.begin(ctx, limit, func(run context.Context) error { return o.runStatement(run, st) })
+	o.begin(limit, func(run context.Context) error { return o.runStatement(run, st) })
 	return o, nil
 }
 
@@ -292,7 +292,7 @@ func (s *Session) Call(ctx context.Context, kind Kind, produce func(context.Cont
 	if err != nil {
 		return nil, err
 	}
-	o.begin(ctx, s.manager.opt.QueryTimeout, func(run context.Context) error { return produce(run, o) })
+	o.begin(s.manager.opt.QueryTimeout, func(run context.Context) error { return produce(run, o) })
 	return o, nil
 }
 
@@ -310,6 +310,7 @@ func (s *Session) newOperation(ctx context.Context, kind Kind, text string) (*Op
 		log: &Log{limit: s.manager.opt.LogLines}, done: make(chan struct{}), changed: make(chan struct{}),
 		spool: s.manager.newSpool(), snap: Snapshot{State: Pending, Created: now}, seen: now,
 	}
+	o.life, o.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	if _, err := rand.Read(o.Secret[:]); err != nil {
 		return nil, err
 	}
