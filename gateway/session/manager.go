@@ -224,15 +224,26 @@ func (m *Manager) closeIdle(ctx context.Context) {
 	}
 }
 
-// Drain refuses new work from now on, and returns once no operation runs any more, or ctx ends.
+// drainPause is for how long a client may be silent about a result that came while the gateway drains.
+const drainPause = 2 * time.Second
+
+// Drain refuses new work from now on, and returns once the operations that run have ended and their clients have what
+// they wanted: they closed them, or are silent. The end of ctx ends the wait.
 func (m *Manager) Drain(ctx context.Context) {
 	m.mu.Lock()
 	m.stopping = true
 	m.mu.Unlock()
 	_, ops := m.snapshot()
 	for _, o := range ops {
-		for ctx.Err() == nil && !o.Snapshot().State.Terminal() {
-			o.Wait(ctx, time.Minute)
+		if o.Snapshot().State.Terminal() {
+			continue
+		}
+		for ctx.Err() == nil && !o.settled(drainPause) {
+			o.Wait(ctx, drainPause)
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
 		}
 	}
 }

@@ -205,6 +205,17 @@ func (o *Operation) touch() {
 	o.Session.touch()
 }
 
+// settled says that the operation has ended and its client is done with it, or has been silent for a while.
+func (o *Operation) settled(pause time.Duration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.snap.State == Closed {
+		return true
+	}
+	quiet := func(since time.Time) bool { return time.Since(since) > pause }
+	return o.snap.State.Terminal() && quiet(o.seen) && quiet(o.snap.Ended)
+}
+
 // idleSince says since when nobody has asked for a terminal operation; zero while it runs.
 func (o *Operation) idleSince() time.Time {
 	o.mu.Lock()

@@ -124,7 +124,10 @@ func TestRunningStatementsMayEnd(t *testing.T) {
 		return strings.Contains(st.GetErrorMessage(), "the gateway is stopping")
 	})
 	require.Equal(t, tcli.TOperationState_FINISHED_STATE, c.WaitState(op, 20*time.Second).GetOperationState(), "what ran may end")
-	g.Stop()
+	require.Equal(t, [][]string{{"3000"}}, testbed.Texts(c.Fetch(op, tcli.TFetchOrientation_FETCH_NEXT, 10, 0).Results), "and its rows be read")
+	_, err := c.CloseOperation(context.Background(), &tcli.TCloseOperationReq{OperationHandle: op})
+	require.NoError(t, err)
+	testbed.Within(t, 15*time.Second, "stopping then", g.Stop)
 	require.Zero(t, g.ExitCode(), g.Log())
 }
 
