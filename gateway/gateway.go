@@ -100,7 +100,7 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 		Hooks: g.metrics.launch(), Log: log,
 	})
 	g.sessions = session.NewManager(session.Options{
-		Store: g.store, Engines: g.launcher, Kind: spark.Kind, Route: g.route,
+		Store: g.store, Engines: g.launcher, Kind: spark.Kind, ShareLevel: launch.Level(cfg.Engine.ShareLevel), Route: g.route,
 		Spool:    spool.Limits{Dir: cfg.DataDir, Memory: int64(cfg.Spool.Memory), Disk: int64(cfg.Spool.Disk)},
 		LogLines: cfg.Session.LogLines, QueryTimeout: cfg.Session.QueryTimeout, IdleTimeout: cfg.Session.IdleTimeout,
 		OperationIdleTimeout: cfg.Session.OperationIdleTimeout, Hooks: g.metrics.sessions(), Log: log,

@@ -12,6 +12,7 @@ import (
 // entry is one engine of a Launcher, from the wish for it to its end.
 type entry struct {
 	key     Key
+	user    string // in whose name it runs
 	id      string
 	cluster engines.Cluster
 	driver  engines.Driver
@@ -34,8 +35,8 @@ type entry struct {
 	next      int
 }
 
-func newEntry(key Key, id string, c engines.Cluster, d engines.Driver) *entry {
-	return &entry{key: key, id: id, cluster: c, driver: d, created: time.Now(), uses: 1, idleSince: time.Now(),
+func newEntry(req Request, id string, c engines.Cluster, d engines.Driver) *entry {
+	return &entry{key: req.Key, user: req.User, id: id, cluster: c, driver: d, created: time.Now(), uses: 1, idleSince: time.Now(),
 		ready: make(chan struct{}), gone: make(chan struct{}), changed: make(chan struct{}), listeners: map[int]func(string){}}
 }
 

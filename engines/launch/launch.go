@@ -20,18 +20,10 @@ import (
 	"github.com/sluicedata/sluice/engines"
 )
 
-// Key says who may share an engine: two requests with equal keys get the same one.
-type Key struct {
-	Cluster string
-	Kind    engines.Kind
-	User    string
-}
-
-func (k Key) String() string { return fmt.Sprintf("%s/%s/%s", k.Cluster, k.Kind, k.User) }
-
 // Request asks for an engine.
 type Request struct {
 	Key  Key
+	User string            // in whose name it runs
 	Name string            // what people see in the cluster's lists
 	Conf map[string]string // settings for the engine, if this request is the one that starts it
 }
@@ -159,7 +151,7 @@ func (l *Launcher) entry(req Request) (*entry, error) {
 		e.uses++
 		return e, nil
 	}
-	e := newEntry(req.Key, uuid.NewString(), cluster, driver)
+	e := newEntry(req, uuid.NewString(), cluster, driver)
 	l.byKey[req.Key], l.byTag[engines.Tag(e.id)] = e, e
 	l.wait.Add(1)
 	go func() {
@@ -171,9 +163,19 @@ func (l *Launcher) entry(req Request) (*entry, error) {
 
 func (l *Launcher) release(e *entry) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	e.uses--
 	e.idleSince = time.Now()
+	over := e.key.Level == Connection && e.uses == 0 && e.isReady() && !l.closed
+	if over {
+		l.wait.Add(1)
+	}
+	l.mu.Unlock()
+	if over { // nobody else can ever want it
+		go func() {
+			defer l.wait.Done()
+			l.retire(e, fmt.Errorf("%w: its session ended", engines.ErrLost))
+		}()
+	}
 }
 
 // token derives an engine's secret, so that any gateway with the master secret can reach any engine.
@@ -215,7 +217,7 @@ func (l *Launcher) bringUp(ctx context.Context, e *entry, req Request) error {
 	}
 	maps.Copy(conf, req.Conf)
 	token := l.token(e.id)
-	plan, err := e.driver.Plan(engines.Spec{ID: e.id, User: e.key.User, Name: req.Name, Memory: l.opt.Memory, Conf: conf, Token: token}, platform)
+	plan, err := e.driver.Plan(engines.Spec{ID: e.id, User: e.user, Name: req.Name, Memory: l.opt.Memory, Conf: conf, Token: token}, platform)
 	if err != nil {
 		return err
 	}
@@ -265,7 +267,7 @@ func (l *Launcher) explain(e *entry, err error) error {
 
 func (l *Launcher) save(ctx context.Context, e *entry, app engines.App) error {
 	return l.opt.Store.SaveEngine(ctx, Record{ID: e.id, Key: e.key.String(), Cluster: e.key.Cluster, Kind: string(e.key.Kind),
-		User: e.key.User, App: app, CreatedAt: e.created})
+		User: e.user, App: app, CreatedAt: e.created})
 }
 
 // observe takes in what a cluster tells of an engine.

@@ -128,7 +128,7 @@ func start(t *testing.T, f *fake, change ...func(*Options)) *Launcher {
 	return l
 }
 
-var annsKey = Key{Cluster: "c", Kind: "spark", User: "ann"}
+var annsKey = Key{Cluster: "c", Kind: "spark", Level: User, Owner: "ann"}
 
 func TestManyWantOneEngine(t *testing.T) {
 	f := &fake{}
@@ -159,7 +159,7 @@ func TestManyWantOneEngine(t *testing.T) {
 	require.Equal(t, 1, f.count("submit"))
 	require.Equal(t, []string{"save PENDING", "submit", "save RUNNING", "dial h:1"}, f.order[:4], "it is stored before its cluster hears of it")
 
-	other, err := l.Acquire(context.Background(), Request{Key: Key{Cluster: "c", Kind: "spark", User: "bob"}}, nil)
+	other, err := l.Acquire(context.Background(), Request{Key: Key{Cluster: "c", Kind: "spark", Level: User, Owner: "bob"}}, nil)
 	require.NoError(t, err)
 	require.NotEqual(t, first, other.EngineID())
 	other.Release()
@@ -263,4 +263,15 @@ func TestACallerThatGoesLeavesTheStartToTheOthers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, f.count("submit"))
 	lease.Release()
+}
+
+func TestAnEngineOfOneConnectionEndsWithIt(t *testing.T) {
+	f := &fake{}
+	l := start(t, f)
+	lease, err := l.Acquire(context.Background(), Request{Key: Key{Cluster: "c", Kind: "spark", Level: Connection, Owner: "s1"}}, nil)
+	require.NoError(t, err)
+	lease.Release()
+	<-lease.Done()
+	require.ErrorContains(t, lease.Err(), "its session ended")
+	require.Eventually(t, func() bool { return f.count("kill") == 1 }, 5*time.Second, time.Millisecond)
 }

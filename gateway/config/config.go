@@ -73,6 +73,7 @@ type Spool struct {
 // Engine is about the engines that are started.
 type Engine struct {
 	Cluster      string            `koanf:"cluster" help:"Cluster of sessions that name none with sluice.cluster."`
+	ShareLevel   string            `koanf:"share_level" help:"Whom an engine is shared with, unless a session says sluice.engine.share." oneof:"connection,user,group,server"`
 	StartTimeout time.Duration     `koanf:"start_timeout" help:"How long an engine may take to start, downloads included."`
 	IdleTimeout  time.Duration     `koanf:"idle_timeout" help:"End engines that nobody has used for so long."`
 	Lease        time.Duration     `koanf:"lease" help:"How long an engine lives on when no gateway renews it."`
@@ -111,7 +112,7 @@ func Default() Config {
 		},
 		Session:       Session{IdleTimeout: 6 * time.Hour, OperationIdleTimeout: 3 * time.Hour, LogLines: 10_000},
 		Spool:         Spool{Memory: 64 << 20, Disk: 20 << 30},
-		Engine:        Engine{Cluster: "local", StartTimeout: 5 * time.Minute, IdleTimeout: 30 * time.Minute, Lease: time.Minute, Memory: "1g", Conf: map[string]string{}},
+		Engine:        Engine{Cluster: "local", ShareLevel: "user", StartTimeout: 5 * time.Minute, IdleTimeout: 30 * time.Minute, Lease: time.Minute, Memory: "1g", Conf: map[string]string{}},
 		Spark:         Spark{Version: "4.3.0"},
 		Clusters:      map[string]Cluster{"local": {Kind: "local"}},
 		Log:           Log{Level: "info", Format: "text"},

@@ -41,6 +41,8 @@ type Options struct {
 	Store   *store.Store
 	Engines *launch.Launcher
 	Kind    engines.Kind // of engine that runs SQL
+	// ShareLevel is whom a session shares its engine with, if its client does not say.
+	ShareLevel launch.Level
 	// Route picks the cluster of a session; wish is what its client named.
 	Route                func(user, wish string) (router.Decision, error)
 	Spool                spool.Limits
@@ -85,6 +87,12 @@ func (m *Manager) Open(ctx context.Context, req OpenRequest) (*Session, error) {
 	}
 	s, err := newSession(m, req)
 	if err != nil {
+		return nil, err
+	}
+	if unknown := translate(s.rec.Conf); len(unknown) > 0 {
+		s.log.Info("settings of Kyuubi that mean nothing here", "keys", unknown)
+	}
+	if _, err := m.share(s.ID, s.Identity, s.rec.Conf); err != nil {
 		return nil, err
 	}
 	if err := m.opt.Store.CreateSession(ctx, s.record()); err != nil {

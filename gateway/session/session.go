@@ -21,9 +21,6 @@ import (
 	"github.com/sluicedata/sluice/gateway/store"
 )
 
-// ClusterKey is the setting with which a client names the cluster of its session.
-const ClusterKey = "sluice.cluster"
-
 // Session is one client's conversation. It belongs to one identity and is not tied to a connection.
 type Session struct {
 	ID       uuid.UUID
@@ -178,10 +175,12 @@ func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Se
 		return nil, nil, err
 	}
 	report(fmt.Sprintf("Routed to cluster %s: %s", decision.Cluster, decision.Reason))
-	lease, err := s.manager.opt.Engines.Acquire(ctx, launch.Request{
-		Key:  launch.Key{Cluster: decision.Cluster, Kind: s.manager.opt.Kind, User: rec.User},
-		Name: "sluice-" + rec.User, Conf: engineConf(rec.Conf),
-	}, report)
+	req, err := s.manager.share(s.ID, s.Identity, rec.Conf)
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Key.Cluster, req.Conf = decision.Cluster, engineConf(rec.Conf)
+	lease, err := s.manager.opt.Engines.Acquire(ctx, req, report)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -235,30 +234,6 @@ func (s *Session) lost(remote engines.Session) {
 }
 
 func unquote(name string) string { return strings.ReplaceAll(strings.Trim(name, "`"), "``", "`") }
-
-// engineConf is the part of a session's settings that an engine may be started with: what Spark cannot change later.
-// SQL settings belong to sessions, and would become defaults of everybody else on that engine.
-func engineConf(conf map[string]string) map[string]string {
-	out := map[string]string{}
-	for k, v := range conf {
-		static := k == "spark.sql.extensions" || strings.HasPrefix(k, "spark.sql.catalog.")
-		if strings.HasPrefix(k, "spark.") && (static || !strings.HasPrefix(k, "spark.sql.")) {
-			out[k] = v
-		}
-	}
-	return out
-}
-
-// sessionConf is the part that an engine's session gets: settings and variables, not what is said to us or to Hive.
-func sessionConf(conf map[string]string) map[string]string {
-	out := map[string]string{}
-	for k, v := range conf {
-		if !strings.HasPrefix(k, "sluice.") && !strings.HasPrefix(k, "hive.server2.") && !strings.HasPrefix(k, "kyuubi.") {
-			out[k] = v
-		}
-	}
-	return out
-}
 
 // ExecuteRequest asks for a statement to be run.
 type ExecuteRequest struct {
