@@ -107,7 +107,7 @@ func (o *Operation) outcome(err error) (State, *Failure) {
 		return Failed, &Failure{Class: engine.Class, SQLState: orGeneral(engine.SQLState), Message: engine.Message, Stack: engine.Stack}
 	case errors.Is(err, engines.ErrLost):
 		return Failed, &Failure{Class: "SLUICE_ENGINE_LOST", SQLState: "HY000",
-			Message: fmt.Sprintf("The engine was lost while the statement ran, so whether its writes happened is not known: %v. The session goes on: its next statement gets a new engine, without temporary views.", err)}
+			Message: fmt.Sprintf("The engine was lost while the statement ran, so whether its writes happened is not known: %v. The session goes on: its next statement gets a new engine, on which its temporary views and functions are made again.", err)}
 	}
 	return Failed, &Failure{Class: "SLUICE_ERROR", SQLState: "HY000", Message: err.Error()}
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,6 +44,7 @@ type Session struct {
 
 	mu       sync.Mutex
 	rec      store.Session // conf, catalogue and database are the session's, whatever engine it has
+	journal  journal
 	seen     time.Time
 	attached bool // to an engine
 	ops      map[uuid.UUID]*Operation
@@ -120,8 +122,12 @@ func (s *Session) remember(ctx context.Context, st statement) {
 	case useCatalog:
 		s.rec.Catalog, s.rec.Database = st.name, ""
 	default:
-		s.mu.Unlock()
-		return
+		kept, changed := s.journal.after(st.text, s.rec.Catalog, s.rec.Database)
+		if !changed {
+			s.mu.Unlock()
+			return
+		}
+		s.journal = kept
 	}
 	s.mu.Unlock()
 	s.save(ctx)
@@ -132,6 +138,9 @@ func (s *Session) record() store.Session {
 	defer s.mu.Unlock()
 	rec := s.rec
 	rec.Conf, rec.SeenAt = maps.Clone(s.rec.Conf), s.seen
+	if len(s.journal) > 0 {
+		rec.Journal, _ = json.Marshal(s.journal) // strings only: it cannot fail
+	}
 	return rec
 }
 
@@ -184,7 +193,7 @@ func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Se
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.attach(ctx, lease); err != nil {
+	if err := s.attach(ctx, lease, report); err != nil {
 		lease.Release()
 		return nil, nil, err
 	}
@@ -192,8 +201,9 @@ func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Se
 }
 
 // attach opens the session on an engine, under an id that is stored first.
-func (s *Session) attach(ctx context.Context, lease *launch.Lease) error {
+func (s *Session) attach(ctx context.Context, lease *launch.Lease, report func(string)) error {
 	s.mu.Lock()
+	kept := s.journal
 	s.rec.EngineID, s.rec.EngineSession = lease.EngineID(), uuid.New()
 	s.mu.Unlock()
 	rec := s.record()
@@ -203,6 +213,9 @@ func (s *Session) attach(ctx context.Context, lease *launch.Lease) error {
 	remote, err := lease.Engine().OpenSession(ctx, engines.SessionSpec{
 		ID: rec.EngineSession, User: rec.User, Conf: sessionConf(rec.Conf), Catalog: unquote(rec.Catalog), Database: rec.Database,
 	})
+	if err == nil {
+		err = kept.replay(ctx, remote, rec.Catalog, rec.Database, report)
+	}
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type Session struct {
 	Protocol                             int
 	Conf                                 map[string]string
 	Catalog, Database                    string
+	Journal                              json.RawMessage // what is replayed on a new engine, in the session's own form
 	EngineID                             string
 	EngineSession                        uuid.UUID // the session's id on the engine
 	OpenedAt, SeenAt                     time.Time
@@ -138,9 +139,9 @@ func (s *Store) CreateSession(ctx context.Context, r Session) error {
 		return err
 	}
 	_, err = s.db.ExecContext(ctx, `INSERT INTO sessions (id, secret, user_name, real_user, front_end, client_addr, protocol,
-		conf, catalog, database_name, engine_id, engine_session, opened_at, seen_at) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)`,
+		conf, catalog, database_name, journal, engine_id, engine_session, opened_at, seen_at) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)`,
 		r.ID.String(), r.Secret[:], r.User, r.RealUser, r.FrontEnd, r.ClientAddr, r.Protocol, string(conf), r.Catalog, r.Database,
-		r.EngineID, r.EngineSession.String(), micros(r.OpenedAt), micros(r.SeenAt))
+		journalText(r.Journal), r.EngineID, r.EngineSession.String(), micros(r.OpenedAt), micros(r.SeenAt))
 	return err
 }
 
@@ -150,8 +151,8 @@ func (s *Store) UpdateSession(ctx context.Context, r Session) error {
 	if err != nil {
 		return err
 	}
-	return one(s.db.ExecContext(ctx, `UPDATE sessions SET conf=$1, catalog=$2, database_name=$3, engine_id=$4, engine_session=$5, seen_at=$6 WHERE id=$7`,
-		string(conf), r.Catalog, r.Database, r.EngineID, r.EngineSession.String(), micros(r.SeenAt), r.ID.String()))
+	return one(s.db.ExecContext(ctx, `UPDATE sessions SET conf=$1, catalog=$2, database_name=$3, journal=$4, engine_id=$5, engine_session=$6, seen_at=$7 WHERE id=$8`,
+		string(conf), r.Catalog, r.Database, journalText(r.Journal), r.EngineID, r.EngineSession.String(), micros(r.SeenAt), r.ID.String()))
 }
 
 // CloseSession marks a session closed.
@@ -159,7 +160,15 @@ func (s *Store) CloseSession(ctx context.Context, id uuid.UUID, at time.Time) er
 	return one(s.db.ExecContext(ctx, `UPDATE sessions SET closed_at=$1 WHERE id=$2`, micros(at), id.String()))
 }
 
-const sessionColumns = `id, secret, user_name, real_user, front_end, client_addr, protocol, conf, catalog, database_name,
+// journalText is the journal as text; a session without one has JSON's null.
+func journalText(j json.RawMessage) string {
+	if len(j) == 0 {
+		return "null"
+	}
+	return string(j)
+}
+
+const sessionColumns = `id, secret, user_name, real_user, front_end, client_addr, protocol, conf, catalog, database_name, journal,
 	engine_id, engine_session, opened_at, seen_at, closed_at FROM sessions`
 
 type scanner interface{ Scan(...any) error }
@@ -167,11 +176,11 @@ type scanner interface{ Scan(...any) error }
 func scanSession(row scanner) (Session, error) {
 	var r Session
 	var secret []byte
-	var conf string
+	var conf, journal string
 	var opened, seen int64
 	var closed sql.NullInt64
 	err := row.Scan(&r.ID, &secret, &r.User, &r.RealUser, &r.FrontEnd, &r.ClientAddr, &r.Protocol, &conf, &r.Catalog, &r.Database,
-		&r.EngineID, &r.EngineSession, &opened, &seen, &closed)
+		&journal, &r.EngineID, &r.EngineSession, &opened, &seen, &closed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return r, ErrNotFound
 	}
@@ -179,6 +188,9 @@ func scanSession(row scanner) (Session, error) {
 		return r, err
 	}
 	copy(r.Secret[:], secret)
+	if journal != "null" {
+		r.Journal = json.RawMessage(journal)
+	}
 	r.OpenedAt, r.SeenAt, r.ClosedAt = time.UnixMicro(opened), time.UnixMicro(seen), fromMicros(closed)
 	return r, json.Unmarshal([]byte(conf), &r.Conf)
 }

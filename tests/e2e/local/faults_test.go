@@ -204,7 +204,12 @@ func TestAKilledEngine(t *testing.T) {
 	c.All("CREATE DATABASE IF NOT EXISTS killed")
 	c.All("USE killed")
 	c.All("CREATE TABLE IF NOT EXISTS t USING parquet AS SELECT 7 AS n")
+	c.All("CREATE TABLE IF NOT EXISTS u USING parquet AS SELECT 8 AS n")
 	c.All("SET spark.sql.shuffle.partitions=9")
+	c.All("CREATE TEMPORARY VIEW kept_view AS SELECT n + 1 AS m FROM t")
+	c.All("CREATE TEMPORARY VIEW gone_view AS SELECT * FROM u")
+	c.All("DROP TABLE u")
+	c.All("USE default")
 	pid := engineOf(t, shared, "bob")
 	op := c.Async(endless)
 	testbed.Until(t, time.Minute, "the job runs", func() bool { return busy(pid) > 0.8 })
@@ -216,8 +221,13 @@ func TestAKilledEngine(t *testing.T) {
 	require.Contains(t, resp.GetErrorMessage(), "killed")
 	require.Contains(t, resp.GetErrorMessage(), "engine.log")
 
-	require.Equal(t, [][]string{{"7", "killed", "yes"}}, c.All("SELECT n, current_database(), '${kept}' FROM t"),
-		"the next statement has a new engine, the table, and the session's settings")
+	op = c.Async("SELECT n, current_database(), '${kept}', m FROM killed.t, kept_view")
+	require.Equal(t, tcli.TOperationState_FINISHED_STATE, c.WaitState(op, time.Minute).GetOperationState())
+	require.Equal(t, [][]string{{"7", "default", "yes", "8"}}, testbed.Texts(c.Fetch(op, tcli.TFetchOrientation_FETCH_NEXT, 10, 0).Results),
+		"the next statement has a new engine, the table, the session's settings and its temporary view")
+	log := strings.Join(c.Log(op), "\n")
+	require.Contains(t, log, "Made again on the new engine: view kept_view")
+	require.Contains(t, log, "Could not be made again on the new engine: view gone_view: [TABLE_OR_VIEW_NOT_FOUND]")
 	require.Equal(t, [][]string{{"spark.sql.shuffle.partitions", "9"}}, c.All("SET spark.sql.shuffle.partitions"))
 	require.NotEqual(t, pid, engineOf(t, shared, "bob"))
 }
