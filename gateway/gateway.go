@@ -308,6 +308,15 @@ func masterSecret(cfg config.Config) ([]byte, error) {
 // engineStore keeps the launcher's records in the store.
 type engineStore struct{ *store.Store }
 
+func (s engineStore) FindEngine(ctx context.Context, id string) (launch.Record, bool, error) {
+	r, err := s.Engine(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return launch.Record{}, false, nil
+	}
+	app := engines.App{Tag: engines.Tag(r.Tag), ID: engines.AppID(r.AppID), State: engines.State(r.State), Address: r.Address, Reason: r.Reason}
+	return launch.Record{ID: r.ID, Key: r.ShareKey, Cluster: r.Cluster, Kind: r.Kind, User: r.User, App: app, CreatedAt: r.CreatedAt}, err == nil, err
+}
+
 func (s engineStore) SaveEngine(ctx context.Context, r launch.Record) error {
 	rec := store.Engine{
 		ID: r.ID, ShareKey: r.Key, Cluster: r.Cluster, Kind: r.Kind, Tag: string(r.App.Tag), User: r.User,

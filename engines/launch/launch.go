@@ -38,6 +38,8 @@ type Record struct {
 // Store keeps the records of engines.
 type Store interface {
 	SaveEngine(context.Context, Record) error
+	// FindEngine returns what is stored of an engine; false if nothing is.
+	FindEngine(ctx context.Context, id string) (Record, bool, error)
 }
 
 // Hooks observe; each may be nil.
@@ -67,6 +69,8 @@ type Launcher struct {
 	life context.Context // ends with Run; what is started belongs to it
 	stop context.CancelCauseFunc
 	wait sync.WaitGroup
+	// listed is closed once the engines that were there before us are known: nobody starts one beside them.
+	listed chan struct{}
 
 	mu     sync.Mutex
 	byKey  map[Key]*entry
@@ -77,7 +81,8 @@ type Launcher struct {
 // New makes a Launcher. Run must be called for engines to be watched, renewed and ended.
 func New(opt Options) *Launcher {
 	life, stop := context.WithCancelCause(context.Background())
-	return &Launcher{opt: opt, life: life, stop: stop, byKey: map[Key]*entry{}, byTag: map[engines.Tag]*entry{}}
+	return &Launcher{opt: opt, life: life, stop: stop, byKey: map[Key]*entry{}, byTag: map[engines.Tag]*entry{},
+		listed: make(chan struct{})}
 }
 
 // Lease is the right to use an engine. Release must be called once.
@@ -115,6 +120,11 @@ func (l *Lease) Release() { l.once.Do(func() { l.owner.release(l.entry) }) }
 // Acquire returns a lease on the engine of the key, starting one if there is none. The start belongs to the launcher:
 // a caller that goes away leaves it to the others. report is told in words what is being waited for.
 func (l *Launcher) Acquire(ctx context.Context, req Request, report func(string)) (*Lease, error) {
+	select {
+	case <-l.listed:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	e, err := l.entry(req)
 	if err != nil {
 		return nil, err
@@ -216,8 +226,7 @@ func (l *Launcher) bringUp(ctx context.Context, e *entry, req Request) error {
 		conf = map[string]string{}
 	}
 	maps.Copy(conf, req.Conf)
-	token := l.token(e.id)
-	plan, err := e.driver.Plan(engines.Spec{ID: e.id, User: e.user, Name: req.Name, Memory: l.opt.Memory, Conf: conf, Token: token}, platform)
+	plan, err := e.driver.Plan(engines.Spec{ID: e.id, User: e.user, Name: req.Name, Memory: l.opt.Memory, Conf: conf, Token: l.token(e.id)}, platform)
 	if err != nil {
 		return err
 	}
@@ -229,11 +238,16 @@ func (l *Launcher) bringUp(ctx context.Context, e *entry, req Request) error {
 		return err
 	}
 	l.observe(e, app)
+	return l.connect(ctx, e)
+}
+
+// connect waits for the engine's address and asks it who it is.
+func (l *Launcher) connect(ctx context.Context, e *entry) error {
 	address, err := e.address(ctx)
 	if err != nil {
 		return l.explain(e, err)
 	}
-	e.engine, err = e.driver.Dial(ctx, engines.Endpoint{Address: address, Token: token})
+	e.engine, err = e.driver.Dial(ctx, engines.Endpoint{Address: address, Token: l.token(e.id)})
 	if err != nil {
 		return err
 	}
@@ -241,8 +255,8 @@ func (l *Launcher) bringUp(ctx context.Context, e *entry, req Request) error {
 	if err != nil {
 		return l.explain(e, err)
 	}
-	if e.identity.Tag != plan.Tag {
-		return fmt.Errorf("%w: at %s we expected %s and met %q", engines.ErrDenied, address, plan.Tag, e.identity.Tag)
+	if e.identity.Tag != engines.Tag(e.id) {
+		return fmt.Errorf("%w: at %s we expected %s and met %q", engines.ErrDenied, address, e.id, e.identity.Tag)
 	}
 	return nil
 }
@@ -313,7 +327,8 @@ func (l *Launcher) kill(e *entry) {
 	l.mu.Unlock()
 }
 
-// Run watches the clusters, renews leases and ends idle engines until ctx ends. Then it ends the engines it started.
+// Run finds the engines that a gateway before this one has left, watches the clusters, renews leases and ends idle engines
+// until ctx ends. Then it ends the engines it has.
 func (l *Launcher) Run(ctx context.Context) error {
 	watch, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -335,6 +350,8 @@ func (l *Launcher) Run(ctx context.Context) error {
 			return nil
 		})
 	}
+	l.adopt(ctx)
+	close(l.listed)
 	tick := time.NewTicker(min(l.opt.Lease/3, 10*time.Second))
 	defer tick.Stop()
 	for {

@@ -27,6 +27,8 @@ type fake struct {
 	identity func(engines.Tag) engines.Identity
 	tag      engines.Tag
 	renewed  int
+	listed   []engines.App
+	stored   Record
 }
 
 func (f *fake) note(s string) {
@@ -50,6 +52,9 @@ func (f *fake) SaveEngine(_ context.Context, r Record) error {
 	f.note("save " + string(r.App.State))
 	return nil
 }
+func (f *fake) FindEngine(_ context.Context, id string) (Record, bool, error) {
+	return f.stored, f.stored.ID == id, nil
+}
 func (f *fake) Name() string       { return "c" }
 func (f *fake) Kind() engines.Kind { return "spark" }
 func (f *fake) Platform(context.Context, func(string)) (engines.Platform, error) {
@@ -63,7 +68,7 @@ func (f *fake) Submit(_ context.Context, l engines.Launch) (engines.App, error) 
 	f.note("submit")
 	return f.submit(l)
 }
-func (f *fake) List(context.Context) ([]engines.App, error) { return nil, nil }
+func (f *fake) List(context.Context) ([]engines.App, error) { return f.listed, nil }
 func (f *fake) Watch(ctx context.Context) (<-chan engines.Event, error) {
 	out := make(chan engines.Event)
 	go func() {
@@ -274,4 +279,18 @@ func TestAnEngineOfOneConnectionEndsWithIt(t *testing.T) {
 	<-lease.Done()
 	require.ErrorContains(t, lease.Err(), "its session ended")
 	require.Eventually(t, func() bool { return f.count("kill") == 1 }, 5*time.Second, time.Millisecond)
+}
+
+func TestEnginesOfAKilledGatewayAreTakenOver(t *testing.T) {
+	app := engines.App{Tag: "old", State: engines.Running, Address: "h:9"}
+	f := &fake{listed: []engines.App{app, {Tag: "unknown", State: engines.Running, Address: "h:8"}}, tag: "old",
+		stored: Record{ID: "old", Key: annsKey.String(), User: "ann", App: engines.App{Tag: "old", State: engines.Starting}}}
+	l := start(t, f)
+	require.Eventually(t, func() bool { return f.count("dial h:9") == 1 }, 5*time.Second, time.Millisecond)
+	lease, err := l.Acquire(context.Background(), Request{Key: annsKey}, nil)
+	require.NoError(t, err)
+	require.Equal(t, "old", lease.EngineID())
+	require.Zero(t, f.count("submit"))
+	require.Zero(t, f.count("kill"), "what is not known is left alone")
+	lease.Release()
 }

@@ -49,7 +49,10 @@ func (w *world) Renew(context.Context, engines.Tag) error {
 func (w *world) Close() error                                          { return nil }
 func (w *world) List(context.Context) ([]engines.App, error)           { return nil, nil }
 func (w *world) Log(context.Context, engines.Tag, int) (string, error) { return "", nil }
-func (w *world) SaveEngine(context.Context, launch.Record) error       { return nil }
+func (w *world) FindEngine(context.Context, string) (launch.Record, bool, error) {
+	return launch.Record{}, false, nil
+}
+func (w *world) SaveEngine(context.Context, launch.Record) error { return nil }
 func (w *world) Identify(context.Context) (engines.Identity, error) {
 	return engines.Identity{Tag: w.tag}, nil
 }
