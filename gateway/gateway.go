@@ -190,6 +190,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 	e := g.Endpoints()
 	g.log.Info("gateway serves", "thrift", e.Thrift, "http", e.HTTP, "data_dir", g.cfg.DataDir, "auth", g.cfg.Auth.Mode)
 
+	adopted, err := g.sessions.Adopt(ctx)
+	if err != nil {
+		return err
+	}
+	g.hs2.Adopted(adopted)
+
 	// Each layer ends when the one above it is gone.
 	engineCtx, stopEngines := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEngines()
@@ -215,7 +221,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return ops.Serve(frontCtx, g.http, ops.Handler(g.metrics.registry, g.checks(), map[string]http.Handler{"/cliservice": g.hs2}), g.log)
 	})
 
-	err := front.Wait()
+	err = front.Wait()
 	stopSessions()
 	err = errors.Join(err, sessions.Wait())
 	stopEngines()

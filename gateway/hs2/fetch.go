@@ -29,7 +29,7 @@ type cursor struct {
 }
 
 func cursorOf(o *session.Operation) *cursor {
-	return o.FrontEnd(func() any { return &cursor{} }).(*cursor)
+	return o.FrontEnd(func() any { return &cursor{row: o.Fetched()} }).(*cursor)
 }
 
 // columns describes the result. A statement without a result gets one column and no rows: Python clients fail on a
@@ -141,6 +141,9 @@ func (h *handler) rows(ctx context.Context, o *session.Operation, c *cursor, req
 		defer b.Release()
 	}
 	c.block = start
+	if err := o.SetFetched(ctx, c.row); err != nil {
+		return nil, err
+	}
 	room := rowSets.Get().(*[]byte)
 	set := tcli.AppendRowSet((*room)[:0], tcli.TProtocolVersion(o.Session.Protocol), start, cols, batches)
 	*room = set

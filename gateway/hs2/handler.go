@@ -84,9 +84,22 @@ func (h *handler) open(ctx context.Context, req *tcli.TOpenSessionReq, protocol 
 	}
 	delete(conf.settings, proxyKey)
 	return h.server.opt.Sessions.Open(ctx, session.OpenRequest{
-		Identity: identity, FrontEnd: "hs2", ClientAddr: h.client, Protocol: protocol,
+		Identity: identity, FrontEnd: h.frontEnd(), ClientAddr: h.client, Protocol: protocol,
 		Conf: conf.settings, Catalog: conf.catalog, Database: conf.database,
 	})
+}
+
+// The front end's names in the store. Sessions over HTTP have no connection that could be gone.
+const (
+	frontEnd     = "hs2"
+	frontEndHTTP = "hs2-http"
+)
+
+func (h *handler) frontEnd() string {
+	if h.used == nil {
+		return frontEndHTTP
+	}
+	return frontEnd
 }
 
 type clientConf struct {

@@ -244,17 +244,32 @@ func (s *Server) disconnected(h *handler) {
 			delete(s.users, id)
 		}
 		s.mu.Unlock()
-		sess := s.opt.Sessions.Peek(id)
-		if !orphan || sess == nil || !s.opt.CloseOnDisconnect {
-			continue
+		if sess := s.opt.Sessions.Peek(id); orphan && sess != nil {
+			s.orphaned(sess)
 		}
-		time.AfterFunc(s.opt.DisconnectGrace, func() {
-			s.mu.Lock()
-			back := s.users[id] > 0
-			s.mu.Unlock()
-			if !back {
-				_ = s.opt.Sessions.Close(context.Background(), sess, fmt.Sprintf("its client is gone for hs2.disconnect_grace (%s)", s.opt.DisconnectGrace))
-			}
-		})
 	}
+}
+
+// Adopted tells of sessions that a gateway before this one has left: their connections are gone.
+func (s *Server) Adopted(sessions []*session.Session) {
+	for _, sess := range sessions {
+		if sess.FrontEnd == frontEnd {
+			s.orphaned(sess)
+		}
+	}
+}
+
+// orphaned closes a session unless a connection uses it before the grace time is over.
+func (s *Server) orphaned(sess *session.Session) {
+	if !s.opt.CloseOnDisconnect {
+		return
+	}
+	time.AfterFunc(s.opt.DisconnectGrace, func() {
+		s.mu.Lock()
+		back := s.users[sess.ID] > 0
+		s.mu.Unlock()
+		if !back {
+			_ = s.opt.Sessions.Close(context.Background(), sess, fmt.Sprintf("its client is gone for hs2.disconnect_grace (%s)", s.opt.DisconnectGrace))
+		}
+	})
 }

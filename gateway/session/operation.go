@@ -85,7 +85,8 @@ type Operation struct {
 	snap     Snapshot
 	changed  chan struct{}
 	seen     time.Time
-	frontEnd any // what a front end keeps with it
+	frontEnd any   // what a front end keeps with it
+	fetched  int64 // rows that the client had when the operation was taken over
 }
 
 // FrontEnd returns what a front end keeps with the operation, made by the first caller.

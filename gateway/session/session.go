@@ -47,6 +47,7 @@ type Session struct {
 	journal  journal
 	seen     time.Time
 	attached bool // to an engine
+	resume   bool // taken over: the engine in the record may know the session
 	ops      map[uuid.UUID]*Operation
 }
 
@@ -54,26 +55,30 @@ const allOverlays = 1 << 30
 
 func newSession(m *Manager, req OpenRequest) (*Session, error) {
 	now := time.Now()
-	s := &Session{
-		ID: uuid.New(), Identity: req.Identity, FrontEnd: req.FrontEnd, Protocol: req.Protocol,
-		manager: m, overlays: semaphore.NewWeighted(allOverlays), engine: make(chan struct{}, 1),
-		ops: map[uuid.UUID]*Operation{}, seen: now,
-	}
-	if _, err := rand.Read(s.Secret[:]); err != nil {
-		return nil, err
-	}
-	conf := maps.Clone(req.Conf)
-	if conf == nil {
-		conf = map[string]string{}
-	}
-	s.rec = store.Session{
-		ID: s.ID, Secret: s.Secret, User: req.Identity.User, RealUser: req.Identity.RealUser, FrontEnd: req.FrontEnd,
-		ClientAddr: req.ClientAddr, Protocol: req.Protocol, Conf: conf, Catalog: req.Catalog, Database: req.Database,
+	rec := store.Session{
+		ID: uuid.New(), User: req.Identity.User, RealUser: req.Identity.RealUser, Groups: req.Identity.Groups, FrontEnd: req.FrontEnd,
+		ClientAddr: req.ClientAddr, Protocol: req.Protocol, Conf: maps.Clone(req.Conf), Catalog: req.Catalog, Database: req.Database,
 		OpenedAt: now, SeenAt: now,
 	}
+	if _, err := rand.Read(rec.Secret[:]); err != nil {
+		return nil, err
+	}
+	return fromRecord(m, rec, req.Identity), nil
+}
+
+// fromRecord makes a session of what is stored of it, without an engine.
+func fromRecord(m *Manager, rec store.Session, who auth.Identity) *Session {
+	if rec.Conf == nil {
+		rec.Conf = map[string]string{}
+	}
+	s := &Session{
+		ID: rec.ID, Secret: rec.Secret, Identity: who, FrontEnd: rec.FrontEnd, Protocol: rec.Protocol, rec: rec,
+		manager: m, overlays: semaphore.NewWeighted(allOverlays), engine: make(chan struct{}, 1),
+		ops: map[uuid.UUID]*Operation{}, seen: time.Now(),
+	}
 	s.life, s.end = context.WithCancelCause(context.Background())
-	s.log = m.opt.Log.With("session", s.ID, "user", req.Identity.User)
-	return s, nil
+	s.log = m.opt.Log.With("session", s.ID, "user", who.User)
+	return s
 }
 
 func (s *Session) touch() {
@@ -202,18 +207,21 @@ func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Se
 
 // attach opens the session on an engine, under an id that is stored first.
 func (s *Session) attach(ctx context.Context, lease *launch.Lease, report func(string)) error {
+	id, known := s.engineSession(lease.EngineID())
 	s.mu.Lock()
 	kept := s.journal
-	s.rec.EngineID, s.rec.EngineSession = lease.EngineID(), uuid.New()
 	s.mu.Unlock()
 	rec := s.record()
 	if err := s.manager.opt.Store.UpdateSession(context.WithoutCancel(ctx), rec); err != nil {
 		return fmt.Errorf("store the session before its engine hears of it: %w", err)
 	}
 	remote, err := lease.Engine().OpenSession(ctx, engines.SessionSpec{
-		ID: rec.EngineSession, User: rec.User, Conf: sessionConf(rec.Conf), Catalog: unquote(rec.Catalog), Database: rec.Database,
+		ID: id, User: rec.User, Conf: sessionConf(rec.Conf), Catalog: unquote(rec.Catalog), Database: rec.Database,
 	})
-	if err == nil {
+	if known && errors.Is(err, engines.ErrLost) {
+		return s.attach(ctx, lease, report) // the engine has forgotten it: begin there anew
+	}
+	if err == nil && !known {
 		err = kept.replay(ctx, remote, rec.Catalog, rec.Database, report)
 	}
 	if err != nil {
@@ -293,24 +301,16 @@ func (s *Session) newOperation(ctx context.Context, kind Kind, text string) (*Op
 	}
 	s.touch()
 	now := time.Now()
-	o := &Operation{
-		ID: uuid.New(), Kind: kind, Session: s, text: text,
-		log: &Log{limit: s.manager.opt.LogLines}, done: make(chan struct{}), changed: make(chan struct{}),
-		spool: s.manager.newSpool(), snap: Snapshot{State: Pending, Created: now}, seen: now,
-	}
-	o.life, o.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	if _, err := rand.Read(o.Secret[:]); err != nil {
+	rec := store.Operation{ID: uuid.New(), SessionID: s.ID, Kind: string(kind), Statement: text,
+		State: string(Pending), EngineID: s.engineID(), EngineOp: uuid.New(), CreatedAt: now}
+	if _, err := rand.Read(rec.Secret[:]); err != nil {
 		return nil, err
 	}
-	o.rec = store.Operation{ID: o.ID, SessionID: s.ID, Secret: o.Secret, Kind: string(kind), Statement: text,
-		State: string(Pending), EngineID: s.engineID(), EngineOp: uuid.New(), CreatedAt: now}
-	if err := s.manager.opt.Store.CreateOperation(ctx, o.rec); err != nil {
+	if err := s.manager.opt.Store.CreateOperation(ctx, rec); err != nil {
 		return nil, fmt.Errorf("store the operation: %w", err)
 	}
-	s.mu.Lock()
-	s.ops[o.ID] = o
-	s.mu.Unlock()
-	s.manager.add(o)
+	o := s.fromRecord(ctx, rec)
+	s.keep(o)
 	return o, nil
 }
 

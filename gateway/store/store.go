@@ -29,6 +29,7 @@ type Session struct {
 	ID                                   uuid.UUID
 	Secret                               [16]byte
 	User, RealUser, FrontEnd, ClientAddr string
+	Groups                               []string
 	Protocol                             int
 	Conf                                 map[string]string
 	Catalog, Database                    string
@@ -48,6 +49,7 @@ type Operation struct {
 	EngineOp                           uuid.UUID // the operation's id on the engine
 	Position                           string    // the driver's own token of how far the rows were read
 	Rows                               int64     // read so far
+	Fetched                            int64     // of them, by the client; kept while the statement runs
 	ErrorClass, SQLState, ErrorMessage string
 	CreatedAt                          time.Time
 	StartedAt, EndedAt                 *time.Time
@@ -138,10 +140,14 @@ func (s *Store) CreateSession(ctx context.Context, r Session) error {
 	if err != nil {
 		return err
 	}
+	groups, err := json.Marshal(r.Groups)
+	if err != nil {
+		return err
+	}
 	_, err = s.db.ExecContext(ctx, `INSERT INTO sessions (id, secret, user_name, real_user, front_end, client_addr, protocol,
-		conf, catalog, database_name, journal, engine_id, engine_session, opened_at, seen_at) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)`,
+		conf, catalog, database_name, journal, engine_id, engine_session, opened_at, seen_at, user_groups) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)`,
 		r.ID.String(), r.Secret[:], r.User, r.RealUser, r.FrontEnd, r.ClientAddr, r.Protocol, string(conf), r.Catalog, r.Database,
-		journalText(r.Journal), r.EngineID, r.EngineSession.String(), micros(r.OpenedAt), micros(r.SeenAt))
+		journalText(r.Journal), r.EngineID, r.EngineSession.String(), micros(r.OpenedAt), micros(r.SeenAt), string(groups))
 	return err
 }
 
@@ -169,18 +175,18 @@ func journalText(j json.RawMessage) string {
 }
 
 const sessionColumns = `id, secret, user_name, real_user, front_end, client_addr, protocol, conf, catalog, database_name, journal,
-	engine_id, engine_session, opened_at, seen_at, closed_at FROM sessions`
+	engine_id, engine_session, opened_at, seen_at, closed_at, user_groups FROM sessions`
 
 type scanner interface{ Scan(...any) error }
 
 func scanSession(row scanner) (Session, error) {
 	var r Session
 	var secret []byte
-	var conf, journal string
+	var conf, journal, groups string
 	var opened, seen int64
 	var closed sql.NullInt64
 	err := row.Scan(&r.ID, &secret, &r.User, &r.RealUser, &r.FrontEnd, &r.ClientAddr, &r.Protocol, &conf, &r.Catalog, &r.Database,
-		&journal, &r.EngineID, &r.EngineSession, &opened, &seen, &closed)
+		&journal, &r.EngineID, &r.EngineSession, &opened, &seen, &closed, &groups)
 	if errors.Is(err, sql.ErrNoRows) {
 		return r, ErrNotFound
 	}
@@ -192,7 +198,7 @@ func scanSession(row scanner) (Session, error) {
 		r.Journal = json.RawMessage(journal)
 	}
 	r.OpenedAt, r.SeenAt, r.ClosedAt = time.UnixMicro(opened), time.UnixMicro(seen), fromMicros(closed)
-	return r, json.Unmarshal([]byte(conf), &r.Conf)
+	return r, errors.Join(json.Unmarshal([]byte(conf), &r.Conf), json.Unmarshal([]byte(groups), &r.Groups))
 }
 
 // Session returns a session, open or closed.
@@ -243,8 +249,13 @@ func (s *Store) CloseOperation(ctx context.Context, id uuid.UUID, at time.Time) 
 	return one(s.db.ExecContext(ctx, `UPDATE operations SET state='CLOSED', ended_at=COALESCE(ended_at, $1) WHERE id=$2`, micros(at), id.String()))
 }
 
+// SetFetched stores how many rows of an operation its client has.
+func (s *Store) SetFetched(ctx context.Context, id uuid.UUID, rows int64) error {
+	return one(s.db.ExecContext(ctx, `UPDATE operations SET fetched=$1 WHERE id=$2`, rows, id.String()))
+}
+
 const operationColumns = `id, session_id, secret, kind, statement, state, engine_id, engine_op, position, row_count, error_class,
-	sql_state, error_message, created_at, started_at, ended_at FROM operations`
+	sql_state, error_message, created_at, started_at, ended_at, fetched FROM operations`
 
 func scanOperation(row scanner) (Operation, error) {
 	var r Operation
@@ -252,7 +263,7 @@ func scanOperation(row scanner) (Operation, error) {
 	var created int64
 	var started, ended sql.NullInt64
 	err := row.Scan(&r.ID, &r.SessionID, &secret, &r.Kind, &r.Statement, &r.State, &r.EngineID, &r.EngineOp, &r.Position, &r.Rows,
-		&r.ErrorClass, &r.SQLState, &r.ErrorMessage, &created, &started, &ended)
+		&r.ErrorClass, &r.SQLState, &r.ErrorMessage, &created, &started, &ended, &r.Fetched)
 	if errors.Is(err, sql.ErrNoRows) {
 		return r, ErrNotFound
 	}
