@@ -158,6 +158,9 @@ func (e *execution) close() {
 // Next implements engines.Execution.
 func (e *execution) Next(ctx context.Context) (arrow.RecordBatch, engines.Position, error) {
 	for {
+		if ctx.Err() != nil {
+			return nil, engines.Position{}, context.Cause(ctx)
+		}
 		if rec := e.take(); rec != nil {
 			return rec, engines.Position{Token: string(e.step) + ":" + e.last, Rows: e.rows}, nil
 		}
