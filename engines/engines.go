@@ -41,6 +41,10 @@ type Platform struct {
 	Home string            // the engine's distribution, as a path on the machines where drivers run
 	Java string            // the java command there
 	Conf map[string]string // settings that belong to the place: master, addresses, warehouse, catalogue
+	// Version is the version of the distribution, such as "4.3.0"; empty if the place cannot tell.
+	Version string
+	// Closed says that only gateways reach engines there: an engine that asks nobody who they are may run.
+	Closed bool
 }
 
 // Launch is what a cluster is to stage and run for one engine, rendered purely from a Spec: no I/O, no clock.
@@ -103,9 +107,9 @@ type Driver interface {
 // Cluster is a place that runs applications.
 type Cluster interface {
 	Name() string
-	// Platform prepares what every launch here needs (a distribution, a catalogue) and describes it; report tells a
-	// waiting user what takes time.
-	Platform(ctx context.Context, report func(string)) (Platform, error)
+	// Platform prepares what launches of a runtime need here (a distribution, a catalogue) and describes it; an empty
+	// runtime is the default one. report tells a waiting user what takes time.
+	Platform(ctx context.Context, runtime string, report func(string)) (Platform, error)
 	// Submit is idempotent per tag: a second call with a live tag returns the application that runs.
 	Submit(context.Context, Launch) (App, error)
 	// List returns all of this instance's live applications, or an error: never a part.
@@ -127,6 +131,8 @@ type Identity struct {
 	Tag     Tag
 	AppID   AppID
 	Version string // of the engine's software, such as "4.3.0"
+	// MaxSessions is how many sessions the engine may be given; 0 means any number.
+	MaxSessions int
 }
 
 // SessionSpec says what a session on an engine starts with.

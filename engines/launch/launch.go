@@ -217,7 +217,7 @@ func (l *Launcher) start(e *entry, req Request) {
 
 func (l *Launcher) bringUp(ctx context.Context, e *entry, req Request) error {
 	e.tell(fmt.Sprintf("Starting a %s engine on cluster %s", e.key.Kind, e.key.Cluster))
-	platform, err := e.cluster.Platform(ctx, e.tell)
+	platform, err := e.cluster.Platform(ctx, e.key.Runtime, e.tell)
 	if err != nil {
 		return err
 	}

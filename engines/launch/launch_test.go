@@ -57,7 +57,7 @@ func (f *fake) FindEngine(_ context.Context, id string) (Record, bool, error) {
 }
 func (f *fake) Name() string       { return "c" }
 func (f *fake) Kind() engines.Kind { return "spark" }
-func (f *fake) Platform(context.Context, func(string)) (engines.Platform, error) {
+func (f *fake) Platform(context.Context, string, func(string)) (engines.Platform, error) {
 	return engines.Platform{}, nil
 }
 func (f *fake) Plan(s engines.Spec, _ engines.Platform) (engines.Launch, error) {

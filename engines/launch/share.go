@@ -43,11 +43,13 @@ type Key struct {
 	Level   Level
 	Owner   string // the session, user or group; empty for the level server
 	Name    string // parts engines of one owner, as a subdomain does
+	Runtime string // the engine's software, by its name in the configuration; empty for the default one
+	Profile string // a named bundle of settings, or empty
 }
 
 // String writes the key so that ParseKey reads it back.
 func (k Key) String() string {
-	parts := []string{k.Cluster, string(k.Kind), string(k.Level), k.Owner, k.Name}
+	parts := []string{k.Cluster, string(k.Kind), string(k.Level), k.Owner, k.Name, k.Runtime, k.Profile}
 	for i, p := range parts {
 		parts[i] = url.PathEscape(p)
 	}
@@ -57,7 +59,7 @@ func (k Key) String() string {
 // ParseKey reads what String wrote.
 func ParseKey(text string) (Key, error) {
 	parts := strings.Split(text, "/")
-	if len(parts) != 5 {
+	if len(parts) != 7 {
 		return Key{}, fmt.Errorf("%q is no share key", text)
 	}
 	for i, p := range parts {
@@ -66,7 +68,8 @@ func ParseKey(text string) (Key, error) {
 			return Key{}, fmt.Errorf("%q is no share key: %w", text, err)
 		}
 	}
-	return Key{Cluster: parts[0], Kind: engines.Kind(parts[1]), Level: Level(parts[2]), Owner: parts[3], Name: parts[4]}, nil
+	return Key{Cluster: parts[0], Kind: engines.Kind(parts[1]), Level: Level(parts[2]), Owner: parts[3], Name: parts[4],
+		Runtime: parts[5], Profile: parts[6]}, nil
 }
 
 // Owner says whose an engine of a level is, and in whose name it runs.

@@ -9,7 +9,7 @@ import (
 func TestKeysAreReadBack(t *testing.T) {
 	for _, k := range []Key{
 		{Cluster: "local", Kind: "spark", Level: User, Owner: "ann"},
-		{Cluster: "a/b", Kind: "spark", Level: Group, Owner: "ops %2F", Name: "x/y z"},
+		{Cluster: "a/b", Kind: "spark", Level: Group, Owner: "ops %2F", Name: "x/y z", Runtime: "3.5", Profile: "etl/big"},
 		{Cluster: "c", Kind: "spark", Level: Server},
 	} {
 		got, err := ParseKey(k.String())

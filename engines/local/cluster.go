@@ -68,7 +68,7 @@ func (c *Cluster) Name() string { return c.opt.Name }
 
 // Platform implements engines.Cluster. Tables lie in the warehouse directory, and a stock Hive metastore that is
 // bound to loopback remembers them, so that they outlive engines and all engines see the same ones.
-func (c *Cluster) Platform(ctx context.Context, report func(string)) (engines.Platform, error) {
+func (c *Cluster) Platform(ctx context.Context, _ string, report func(string)) (engines.Platform, error) {
 	java, err := c.opt.Java()
 	if err != nil {
 		return engines.Platform{}, err

@@ -57,7 +57,7 @@ func (w *world) Identify(context.Context) (engines.Identity, error) {
 	return engines.Identity{Tag: w.tag}, nil
 }
 func (w *world) Dial(context.Context, engines.Endpoint) (engines.Engine, error) { return w, nil }
-func (w *world) Platform(context.Context, func(string)) (engines.Platform, error) {
+func (w *world) Platform(context.Context, string, func(string)) (engines.Platform, error) {
 	return engines.Platform{}, nil
 }
 func (w *world) Plan(s engines.Spec, _ engines.Platform) (engines.Launch, error) {
