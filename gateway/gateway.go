@@ -34,6 +34,7 @@ import (
 	"github.com/sluicedata/sluice/gateway/config"
 	"github.com/sluicedata/sluice/gateway/hs2"
 	"github.com/sluicedata/sluice/gateway/ops"
+	"github.com/sluicedata/sluice/gateway/replica"
 	"github.com/sluicedata/sluice/gateway/session"
 	"github.com/sluicedata/sluice/gateway/spool"
 	"github.com/sluicedata/sluice/gateway/store"
@@ -46,6 +47,7 @@ type Gateway struct {
 	log       *slog.Logger
 	lock      *os.File
 	store     *store.Store
+	replica   *replica.Replica
 	clusters  map[string]engines.Cluster
 	launcher  *launch.Launcher
 	sessions  *session.Manager
@@ -82,7 +84,11 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	if err != nil {
 		return nil, err
 	}
-	if g.store, err = store.Open(ctx, filepath.Join(cfg.DataDir, "sluice.db")); err != nil {
+	at := cfg.Store.URL
+	if at == "" {
+		at = filepath.Join(cfg.DataDir, "sluice.db")
+	}
+	if g.store, err = store.Open(ctx, at); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	authenticator, err := newAuthenticator(cfg, log)
@@ -92,19 +98,29 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	otel.SetTracerProvider(sdktrace.NewTracerProvider()) // ids for tags and logs; nothing is exported
 
+	if err := g.listen(ctx); err != nil {
+		return nil, err
+	}
+	if err := g.join(ctx); err != nil {
+		return nil, err
+	}
 	g.clusters = newClusters(cfg, supervise, log)
 	g.launcher = launch.New(launch.Options{
 		Clusters: g.clusters, Drivers: map[engines.Kind]engines.Driver{spark.Kind: spark.Driver{}},
-		Store: engineStore{g.store}, Secret: secret, Memory: cfg.Engine.Memory, Conf: cfg.Engine.Conf,
-		StartTimeout: cfg.Engine.StartTimeout, IdleTimeout: cfg.Engine.IdleTimeout, Lease: cfg.Engine.Lease,
-		Hooks: g.metrics.launch(), Log: log,
+		Store: replica.Engines{Replica: g.replica}, Secret: secret, Memory: cfg.Engine.Memory, Conf: cfg.Engine.Conf,
+		StartTimeout: cfg.Engine.StartTimeout, IdleTimeout: cfg.Engine.IdleTimeout, MaxLifetime: cfg.Engine.MaxLifetime,
+		DrainTimeout: cfg.Engine.DrainTimeout, Lease: cfg.Engine.Lease, Hooks: g.metrics.launch(), Log: log,
 	})
 	g.sessions = session.NewManager(session.Options{
-		Store: g.store, Engines: g.launcher, Kind: spark.Kind, ShareLevel: launch.Level(cfg.Engine.ShareLevel), Route: g.route,
+		Store: g.store, Replica: g.replica.ID, Engines: g.launcher, Kind: spark.Kind, ShareLevel: launch.Level(cfg.Engine.ShareLevel), Route: g.route,
+		Profiles: profiles(cfg), Limits: session.Limits(cfg.Limits),
 		Spool:    spool.Limits{Dir: cfg.DataDir, Memory: int64(cfg.Spool.Memory), Disk: int64(cfg.Spool.Disk)},
 		LogLines: cfg.Session.LogLines, QueryTimeout: cfg.Session.QueryTimeout, IdleTimeout: cfg.Session.IdleTimeout,
 		OperationIdleTimeout: cfg.Session.OperationIdleTimeout, Hooks: g.metrics.sessions(), Log: log,
 	})
+	if err := g.keepWarm(); err != nil {
+		return nil, err
+	}
 	g.metrics.watch(g.sessions, g.launcher)
 	g.hs2 = hs2.New(hs2.Options{
 		Sessions: g.sessions, Auth: authenticator, OpenProxy: cfg.Auth.Mode == "none", SASL: cfg.HS2.SASL,
@@ -113,7 +129,75 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 		CloseOnDisconnect: cfg.HS2.CloseOnDisconnect, DisconnectGrace: cfg.HS2.DisconnectGrace,
 		SparkVersion: cfg.Spark.Version, Hooks: g.metrics.hs2(), Log: log,
 	})
-	return g, g.listen(ctx)
+	return g, g.announce()
+}
+
+// join makes the gateway one of those that share its store. Alone on a store of its own, or started anew in its
+// directory, it knows who is gone.
+func (g *Gateway) join(ctx context.Context) error {
+	file := filepath.Join(g.cfg.DataDir, "replica")
+	before, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	g.replica, err = replica.Join(ctx, replica.Options{
+		Store: g.store, Address: g.http.Addr().String(), Timeout: g.cfg.Store.ReplicaTimeout,
+		Before: strings.TrimSpace(string(before)), Only: !store.IsPostgres(g.cfg.Store.URL),
+		Lost: func(was string) {
+			g.sessions.Lost(was)
+			if err := g.remember(); err != nil {
+				g.log.Warn("cannot keep who we are", "error", err)
+			}
+		},
+		Inherited: func() {
+			if err := g.adopt(context.WithoutCancel(ctx)); err != nil {
+				g.log.Warn("cannot take over sessions", "error", err)
+			}
+		},
+		Log: g.log,
+	})
+	if err != nil {
+		return err
+	}
+	return g.remember()
+}
+
+// remember keeps who we are for the gateway that is started here after us.
+func (g *Gateway) remember() error {
+	return writeFile(filepath.Join(g.cfg.DataDir, "replica"), []byte(g.replica.ID()+"\n"))
+}
+
+// adopt takes over the sessions that became ours.
+func (g *Gateway) adopt(ctx context.Context) error {
+	adopted, err := g.sessions.Adopt(ctx)
+	g.hs2.Adopted(adopted)
+	return err
+}
+
+func profiles(cfg config.Config) map[string]session.Profile {
+	out := map[string]session.Profile{}
+	for name, p := range cfg.Profiles {
+		out[name] = session.Profile{Cluster: p.Cluster, Runtime: p.Runtime, ShareLevel: p.ShareLevel, Memory: p.Memory, Conf: p.Conf, InitSQL: p.InitSQL, Engines: p.Engines}
+	}
+	return out
+}
+
+// keepWarm tells the launcher which engines are to be ready before anybody asks.
+func (g *Gateway) keepWarm() error {
+	for _, name := range slices.Sorted(maps.Keys(g.cfg.Profiles)) {
+		p := g.cfg.Profiles[name]
+		if !p.Warm {
+			continue
+		}
+		for _, owner := range strings.Split(p.WarmFor, ",") {
+			req, err := g.sessions.WarmRequest(name, strings.TrimSpace(owner), g.cfg.Engine.Cluster)
+			if err != nil {
+				return fmt.Errorf("profiles.%s.warm: %w", name, err)
+			}
+			g.launcher.KeepWarm(req)
+		}
+	}
+	return nil
 }
 
 func newAuthenticator(cfg config.Config, log *slog.Logger) (auth.Authenticator, error) {
@@ -126,8 +210,12 @@ func newAuthenticator(cfg config.Config, log *slog.Logger) (auth.Authenticator, 
 func newClusters(cfg config.Config, supervise []string, log *slog.Logger) map[string]engines.Cluster {
 	out := map[string]engines.Cluster{}
 	for name, c := range cfg.Clusters {
+		dir := c.Dir
+		if dir == "" {
+			dir = filepath.Join(cfg.DataDir, "clusters", name)
+		}
 		out[name] = local.New(local.Options{
-			Name: name, Dir: filepath.Join(cfg.DataDir, "clusters", name), Cores: c.Cores, Lease: cfg.Engine.Lease, Supervise: supervise,
+			Name: name, Dir: dir, Cores: c.Cores, Lease: cfg.Engine.Lease, Supervise: supervise,
 			Home: func(ctx context.Context, report func(string)) (string, error) {
 				return dist.Home(ctx, cfg.Spark.Home, cfg.Spark.Version, report)
 			},
@@ -155,6 +243,11 @@ func (g *Gateway) listen(ctx context.Context) (err error) {
 	if g.http, err = lc.Listen(ctx, "tcp", g.cfg.Listen.HTTP); err != nil {
 		return fmt.Errorf("listen.http: %w", inUse(err, "SLUICE_LISTEN_HTTP"))
 	}
+	return nil
+}
+
+// announce tells in a file where the gateway listens.
+func (g *Gateway) announce() error {
 	data, err := json.MarshalIndent(g.Endpoints(), "", "  ")
 	if err != nil {
 		return err
@@ -190,11 +283,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	e := g.Endpoints()
 	g.log.Info("gateway serves", "thrift", e.Thrift, "http", e.HTTP, "data_dir", g.cfg.DataDir, "auth", g.cfg.Auth.Mode)
 
-	adopted, err := g.sessions.Adopt(ctx)
-	if err != nil {
+	if err := g.adopt(ctx); err != nil {
 		return err
 	}
-	g.hs2.Adopted(adopted)
 
 	// Each layer ends when the one above it is gone.
 	engineCtx, stopEngines := context.WithCancel(context.WithoutCancel(ctx))
@@ -206,6 +297,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	front, frontCtx := errgroup.WithContext(frontLife)
 	var sessions, engines errgroup.Group
 	engines.Go(func() error { return g.launcher.Run(engineCtx) })
+	engines.Go(func() error { return g.replica.Run(engineCtx) })
 	sessions.Go(func() error { return g.sessions.Run(sessionCtx) })
 	front.Go(func() error { return g.hs2.Serve(frontCtx, g.thrift) })
 	front.Go(func() error {
@@ -221,11 +313,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return ops.Serve(frontCtx, g.http, ops.Handler(g.metrics.registry, g.checks(), map[string]http.Handler{"/cliservice": g.hs2}), g.log)
 	})
 
-	err = front.Wait()
+	err := front.Wait()
 	stopSessions()
 	err = errors.Join(err, sessions.Wait())
 	stopEngines()
-	return errors.Join(err, engines.Wait())
+	err = errors.Join(err, engines.Wait())
+	left, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if lerr := g.replica.Leave(left); lerr != nil {
+		g.log.Warn("cannot leave the replicas; the others will notice", "error", lerr)
+	}
+	return err
 }
 
 // drain lets the statements that run end, for a while.
@@ -309,31 +407,4 @@ func masterSecret(cfg config.Config) ([]byte, error) {
 	}
 	secret := []byte(hex.EncodeToString(raw))
 	return secret, writeFile(file, append(secret, '\n'))
-}
-
-// engineStore keeps the launcher's records in the store.
-type engineStore struct{ *store.Store }
-
-func (s engineStore) FindEngine(ctx context.Context, id string) (launch.Record, bool, error) {
-	r, err := s.Engine(ctx, id)
-	if errors.Is(err, store.ErrNotFound) {
-		return launch.Record{}, false, nil
-	}
-	app := engines.App{Tag: engines.Tag(r.Tag), ID: engines.AppID(r.AppID), State: engines.State(r.State), Address: r.Address, Reason: r.Reason}
-	return launch.Record{ID: r.ID, Key: r.ShareKey, Cluster: r.Cluster, Kind: r.Kind, User: r.User, App: app, CreatedAt: r.CreatedAt}, err == nil, err
-}
-
-func (s engineStore) SaveEngine(ctx context.Context, r launch.Record) error {
-	rec := store.Engine{
-		ID: r.ID, ShareKey: r.Key, Cluster: r.Cluster, Kind: r.Kind, Tag: string(r.App.Tag), User: r.User,
-		AppID: string(r.App.ID), Address: r.App.Address, State: string(r.App.State), Reason: r.App.Reason, CreatedAt: r.CreatedAt,
-	}
-	if r.App.State == engines.Ended {
-		now := time.Now()
-		rec.EndedAt = &now
-	}
-	if r.App.State == engines.Pending {
-		return s.CreateEngine(ctx, rec)
-	}
-	return s.UpdateEngine(ctx, rec)
 }

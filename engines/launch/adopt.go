@@ -9,31 +9,96 @@ import (
 	"github.com/sluicedata/sluice/engines"
 )
 
-// adopt takes over the engines that run on the clusters: a gateway that was killed has left them. They are found by
-// listing, and known by their records. What has no record is left alone, and ends with its lease.
-func (l *Launcher) adopt(ctx context.Context) {
-	for name, c := range l.opt.Clusters {
-		apps, err := c.List(ctx)
-		if err != nil {
-			l.opt.Log.Warn("cannot list the engines of a cluster; none is taken over", "cluster", name, "error", err)
-			continue
+// sync compares what we know of engines with the store: other gateways end theirs, and ours may have become another's.
+// Engines that are ours by the store and unknown here are taken over: a gateway that was killed, or has left, had them. A
+// store that cannot be asked changes nothing.
+func (l *Launcher) sync(ctx context.Context) {
+	known := l.snapshot() // before the question: who comes later cannot be missing in the answer
+	recs, err := l.opt.Store.Live(ctx)
+	if err != nil {
+		l.opt.Log.Warn("cannot ask the store for engines; what is known goes on", "error", err)
+		return
+	}
+	me := l.opt.Store.Self()
+	live := map[string]Record{}
+	for _, rec := range recs {
+		live[rec.ID] = rec
+	}
+	for _, e := range known {
+		l.syncOne(ctx, e, live, me)
+	}
+	l.as = me
+	missing := map[string][]Record{}
+	l.mu.Lock()
+	for id, rec := range live {
+		if rec.Replica == me && l.byID[id] == nil {
+			missing[rec.Cluster] = append(missing[rec.Cluster], rec)
 		}
-		for _, app := range apps {
-			if err := l.adoptOne(ctx, c, app); err != nil {
-				l.opt.Log.Warn("an engine is not taken over; it ends with its lease", "cluster", name, "engine", app.Tag, "error", err)
-			}
+	}
+	l.mu.Unlock()
+	for cluster, recs := range missing {
+		l.adopt(ctx, cluster, recs)
+	}
+}
+
+func (l *Launcher) syncOne(ctx context.Context, e *entry, live map[string]Record, me string) {
+	rec, ok := live[e.id()]
+	if !ok {
+		if e.isReady() {
+			l.forget(e, fmt.Errorf("%w: another gateway has ended it", engines.ErrLost))
+		}
+		return
+	}
+	l.mu.Lock()
+	e.mine = rec.Replica == me
+	e.setOwner(rec)
+	uses := e.uses
+	l.mu.Unlock()
+	if !rec.Claimed {
+		l.unclaimed(e)
+	}
+	if me == l.as || uses == 0 {
+		return
+	}
+	// We were taken for dead, and our holds are gone with the replica that we were.
+	e.holding.Lock()
+	e.held = false
+	e.holding.Unlock()
+	if err := l.hold(ctx, e); err != nil {
+		l.opt.Log.Warn("cannot hold an engine again", "engine", e.id(), "error", err)
+		l.unclaimed(e)
+	}
+}
+
+// adopt takes over engines that the store says are ours. They are found by listing their cluster. A listing that failed
+// decides nothing; an engine that is missing in it may still answer, and if not, it is given up, not killed.
+func (l *Launcher) adopt(ctx context.Context, cluster string, recs []Record) {
+	c, ok := l.opt.Clusters[cluster]
+	if !ok {
+		l.opt.Log.Warn("engines of a cluster that is not configured here are left alone; they end with their leases", "cluster", cluster, "engines", len(recs))
+		return
+	}
+	apps, err := c.List(ctx)
+	if err != nil {
+		l.opt.Log.Warn("cannot list the engines of a cluster; none is taken over yet", "cluster", cluster, "error", err)
+		return
+	}
+	listed := map[engines.Tag]engines.App{}
+	for _, app := range apps {
+		listed[app.Tag] = app
+	}
+	for _, rec := range recs {
+		app, ok := listed[engines.Tag(rec.ID)]
+		if !ok {
+			app = rec.App
+		}
+		if err := l.adoptOne(c, rec, app, ok); err != nil {
+			l.opt.Log.Warn("an engine is not taken over; it ends with its lease", "cluster", cluster, "engine", rec.ID, "error", err)
 		}
 	}
 }
 
-func (l *Launcher) adoptOne(ctx context.Context, c engines.Cluster, app engines.App) error {
-	rec, found, err := l.opt.Store.FindEngine(ctx, string(app.Tag))
-	if err != nil {
-		return err
-	}
-	if !found {
-		return errors.New("there is no record of it")
-	}
+func (l *Launcher) adoptOne(c engines.Cluster, rec Record, app engines.App, listed bool) error {
 	key, err := ParseKey(rec.Key)
 	if err != nil {
 		return err
@@ -42,34 +107,56 @@ func (l *Launcher) adoptOne(ctx context.Context, c engines.Cluster, app engines.
 	if !ok {
 		return fmt.Errorf("there is no driver for engines of kind %q", key.Kind)
 	}
-	e := newEntry(Request{Key: key, User: rec.User}, rec.ID, c, driver)
-	e.created, e.uses, e.app = rec.CreatedAt, 0, rec.App
+	e := newEntry(place{key, rec.Slot}, c, driver)
+	l.own(e, rec)
 	l.mu.Lock()
-	if l.byKey[key] != nil || l.byTag[app.Tag] != nil {
-		l.mu.Unlock()
-		return nil // somebody was quicker
+	if rec.Claimed && l.byPlace[e.place] == nil {
+		l.byPlace[e.place] = e
+	} else if !rec.Claimed {
+		e.draining, e.drainSince = true, time.Now()
 	}
-	l.byKey[key], l.byTag[app.Tag] = e, e
-	l.wait.Add(1)
 	l.mu.Unlock()
-	go func() {
-		defer l.wait.Done()
-		l.takeOver(e, app)
-	}()
+	l.wait.Go(func() { l.takeOver(e, app, listed) })
 	return nil
 }
 
 // takeOver connects with an engine as if it had just started. Whoever wants it meanwhile waits for that.
-func (l *Launcher) takeOver(e *entry, app engines.App) {
-	ctx, cancel := context.WithTimeoutCause(l.life, l.opt.StartTimeout,
-		fmt.Errorf("the engine did not answer within engine.start_timeout (%s)", l.opt.StartTimeout))
+func (l *Launcher) takeOver(e *entry, app engines.App, listed bool) {
+	limit := l.opt.StartTimeout
+	if !listed {
+		limit = min(limit, storeLimit)
+	}
+	ctx, cancel := context.WithTimeoutCause(l.life, limit, fmt.Errorf("the engine did not answer within %s", limit))
 	defer cancel()
-	l.observe(e, app)
-	if err := l.connect(ctx, e); err != nil {
-		l.forget(e, fmt.Errorf("take over engine %s: %w", e.id, err))
-		l.kill(e)
+	var err error
+	if !listed && app.Address == "" {
+		err = errors.New("its cluster does not know it, and it has no address: it was never submitted")
+	} else {
+		l.observe(e, app)
+		err = l.connect(ctx, e)
+	}
+	if err != nil {
+		// Who waits for it is told that it is not to be had, and gets another one.
+		l.giveUp(e, fmt.Errorf("%w: cannot take it over: %w", ErrNotClaimed, err), listed)
 		return
 	}
-	l.opt.Log.Info("engine taken over", "engine", e.id, "key", e.key.String(), "age", time.Since(e.created))
-	close(e.ready)
+	l.opt.Log.Info("engine taken over", "engine", e.id(), "key", e.place.key.String(), "age", time.Since(e.record().CreatedAt))
+	l.handOut(e)
+}
+
+// giveUp lets go of an engine that cannot be taken over. One that its cluster lists is ended; one that it does not list is
+// only forgotten, because a listing may be wrong.
+func (l *Launcher) giveUp(e *entry, why error, listed bool) {
+	if l.life.Err() != nil {
+		return // we are stopping: the next gateway may have more luck
+	}
+	if listed {
+		l.retire(e, why, nil)
+		return
+	}
+	app := e.last()
+	app.State, app.Address, app.Reason = engines.Ended, "", why.Error()
+	e.observe(app)
+	l.save(e)
+	l.forget(e, why)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluicedata/sluice/engines"
@@ -11,15 +12,20 @@ import (
 
 // entry is one engine of a Launcher, from the wish for it to its end.
 type entry struct {
-	key     Key
-	user    string // in whose name it runs
-	id      string
+	place   place
 	cluster engines.Cluster
 	driver  engines.Driver
-	created time.Time
 
-	uses      int       // leases, and callers that wait for one; guarded by the launcher
-	idleSince time.Time // guarded by the launcher
+	// These are guarded by the launcher's lock.
+	uses       int  // leases, and callers that wait for one
+	mine       bool // we own it: its end is ours to decide
+	draining   bool // nobody gets it any more
+	drainSince time.Time
+	idleSince  time.Time
+
+	holding sync.Mutex // one tells the store at a time whether the engine is held
+	held    bool       // guarded by holding
+	ending  atomic.Bool
 
 	ready    chan struct{} // closed once engine and identity are set
 	engine   engines.Engine
@@ -28,16 +34,57 @@ type entry struct {
 	err      error
 
 	mu        sync.Mutex
-	app       engines.App
-	changed   chan struct{} // closed and replaced at each change of app
+	rec       Record
+	changed   chan struct{} // closed and replaced at each change of rec.App
 	said      []string      // what was told so far, for those who come later
 	listeners map[int]func(string)
 	next      int
 }
 
-func newEntry(req Request, id string, c engines.Cluster, d engines.Driver) *entry {
-	return &entry{key: req.Key, user: req.User, id: id, cluster: c, driver: d, created: time.Now(), uses: 1, idleSince: time.Now(),
+func newEntry(at place, c engines.Cluster, d engines.Driver) *entry {
+	return &entry{place: at, cluster: c, driver: d, idleSince: time.Now(),
 		ready: make(chan struct{}), gone: make(chan struct{}), changed: make(chan struct{}), listeners: map[int]func(string){}}
+}
+
+// id is the engine's id, empty until there is one.
+func (e *entry) id() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.rec.ID
+}
+
+// record is what is known of the engine, as it is stored.
+func (e *entry) record() Record {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.rec
+}
+
+// setRecord takes in which engine this is. What its cluster has told of it meanwhile is newer.
+func (e *entry) setRecord(rec Record) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	app := e.rec.App
+	e.rec = rec
+	if app.State != "" {
+		e.rec.App = app
+	}
+}
+
+// setOwner takes in whose the engine is.
+func (e *entry) setOwner(rec Record) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.rec.Replica, e.rec.Fence, e.rec.Claimed = rec.Replica, rec.Fence, rec.Claimed
+}
+
+// better says that e is to be preferred to another engine of its pool: it is ready, or has fewer users. The caller holds
+// the launcher's lock.
+func (e *entry) better(other *entry) bool {
+	if e.isReady() != other.isReady() {
+		return e.isReady()
+	}
+	return e.uses < other.uses
 }
 
 func (e *entry) isReady() bool {
@@ -105,10 +152,10 @@ func (e *entry) listen(report func(string)) (stop func()) {
 func (e *entry) observe(app engines.App) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.app == app || e.app.State == engines.Ended {
+	if e.rec.App == app || e.rec.App.State == engines.Ended {
 		return false
 	}
-	e.app = app
+	e.rec.App = app
 	close(e.changed)
 	e.changed = make(chan struct{})
 	return true
@@ -117,7 +164,7 @@ func (e *entry) observe(app engines.App) bool {
 func (e *entry) last() engines.App {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.app
+	return e.rec.App
 }
 
 // address waits until the engine listens.
@@ -125,7 +172,7 @@ func (e *entry) address(ctx context.Context) (string, error) {
 	told := engines.App{}
 	for {
 		e.mu.Lock()
-		app, changed := e.app, e.changed
+		app, changed := e.rec.App, e.changed
 		e.mu.Unlock()
 		switch {
 		case app.State == engines.Running:

@@ -1,5 +1,9 @@
 // Package launch gives sessions the engines they need: it finds a warm one, or starts one, shares it among those who
 // may share it, renews its lease while it is wanted, and ends it when nobody has wanted it for a while.
+//
+// Several gateways may work on one store. Which engine belongs to a key is a claim there, so one engine is started
+// however many ask; each engine has one owner, who alone decides about its end, and whose every decision is checked by
+// the store against a fence, so that an owner that was paused cannot act when it wakes.
 package launch
 
 import (
@@ -10,36 +14,68 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicedata/sluice/engines"
 )
 
 // Request asks for an engine.
 type Request struct {
-	Key  Key
-	User string            // in whose name it runs
-	Name string            // what people see in the cluster's lists
-	Conf map[string]string // settings for the engine, if this request is the one that starts it
+	Key    Key
+	User   string            // in whose name it runs
+	Name   string            // what people see in the cluster's lists
+	Memory string            // heap of its driver; empty for the launcher's default
+	Conf   map[string]string // settings for the engine, if this request is the one that starts it
+	Pool   int               // how many engines share the work of the key; 0 is one
 }
 
 // Record is what is stored of an engine, before its cluster hears of it.
 type Record struct {
 	ID, Key, Cluster, Kind, User string
+	Slot                         int
+	Claimed                      bool // who asks for its key gets it
+	Replica                      string
+	Fence                        int64
 	App                          engines.App
 	CreatedAt                    time.Time
 }
 
-// Store keeps the records of engines.
+// What a Store answers beside records.
+var (
+	// ErrFenced says that another gateway owns the engine by now: we must not act on it.
+	ErrFenced = errors.New("another gateway owns the engine by now")
+	// ErrNotClaimed says that there is no engine to be had under a key, or that one is not to be had any more.
+	ErrNotClaimed = errors.New("the engine is not to be had any more")
+	// ErrFull says that an engine has been given all the sessions it takes. It is not to be had any more.
+	ErrFull = errors.New("the engine has all the sessions it takes")
+)
+
+// Store keeps the records of engines for all gateways. It knows which gateway it speaks for.
 type Store interface {
-	SaveEngine(context.Context, Record) error
-	// FindEngine returns what is stored of an engine; false if nothing is.
-	FindEngine(ctx context.Context, id string) (Record, bool, error)
+	// Self is the gateway that it speaks for. It changes when the gateway was taken for dead, and with it is lost all
+	// that it owned and held.
+	Self() string
+	// Alone says that no other gateway is known to live.
+	Alone(context.Context) (bool, error)
+	// Claim stores a new engine as ours and with it the claim on its key and slot; false if another engine has it. It
+	// returns the record with its owner and fence.
+	Claim(context.Context, Record) (Record, bool, error)
+	// Claimed returns the engine that has the claim, or ErrNotClaimed.
+	Claimed(ctx context.Context, key string, slot int) (Record, error)
+	// Find returns an engine, live or ended, or ErrNotClaimed if it was never stored.
+	Find(ctx context.Context, id string) (Record, error)
+	// Live returns all engines that have not ended.
+	Live(context.Context) ([]Record, error)
+	// Save stores an engine's App, or returns ErrFenced. One that has ended gives up its claim.
+	Save(context.Context, Record) error
+	// Yield gives up the claim of an engine of ours, or returns ErrFenced. With unheld it does so only if no gateway
+	// has held the engine for so long, and returns false otherwise.
+	Yield(ctx context.Context, r Record, unheld *time.Duration) (bool, error)
+	// Hold tells that we use an engine, and give it one more session of max (0: any number). ErrNotClaimed, ErrFull.
+	Hold(ctx context.Context, id string, max int) error
+	// Unhold tells that we do not use it any more.
+	Unhold(ctx context.Context, id string) error
 }
 
 // Hooks observe; each may be nil.
@@ -58,9 +94,17 @@ type Options struct {
 	Conf         map[string]string // settings of every engine
 	StartTimeout time.Duration
 	IdleTimeout  time.Duration
+	MaxLifetime  time.Duration // after it an engine is given to nobody any more; 0 is none
+	DrainTimeout time.Duration // for how long those who have it may go on then; 0 is any time
 	Lease        time.Duration
 	Hooks        Hooks
 	Log          *slog.Logger
+}
+
+// place is where an engine stands among others: the key, and which of the key's pool it is.
+type place struct {
+	key  Key
+	slot int
 }
 
 // Launcher hands out leases on engines.
@@ -69,20 +113,22 @@ type Launcher struct {
 	life context.Context // ends with Run; what is started belongs to it
 	stop context.CancelCauseFunc
 	wait sync.WaitGroup
-	// listed is closed once the engines that were there before us are known: nobody starts one beside them.
-	listed chan struct{}
+	// ready is closed once the engines that were there before us are known: nobody starts one beside them.
+	ready chan struct{}
+	warm  map[place]*warmth
+	as    string // the replica as which we hold engines; used by Run alone
 
-	mu     sync.Mutex
-	byKey  map[Key]*entry
-	byTag  map[engines.Tag]*entry
-	closed bool
+	mu      sync.Mutex
+	byPlace map[place]*entry // the ones that are to be had
+	byID    map[string]*entry
+	closed  bool
 }
 
 // New makes a Launcher. Run must be called for engines to be watched, renewed and ended.
 func New(opt Options) *Launcher {
 	life, stop := context.WithCancelCause(context.Background())
-	return &Launcher{opt: opt, life: life, stop: stop, byKey: map[Key]*entry{}, byTag: map[engines.Tag]*entry{},
-		listed: make(chan struct{})}
+	return &Launcher{opt: opt, life: life, stop: stop, byPlace: map[place]*entry{}, byID: map[string]*entry{}, ready: make(chan struct{}),
+		warm: map[place]*warmth{}}
 }
 
 // Lease is the right to use an engine. Release must be called once.
@@ -96,7 +142,7 @@ type Lease struct {
 func (l *Lease) Engine() engines.Engine { return l.entry.engine }
 
 // EngineID is the id under which the engine is stored and tagged.
-func (l *Lease) EngineID() string { return l.entry.id }
+func (l *Lease) EngineID() string { return l.entry.id() }
 
 // Version is the version of the engine's software.
 func (l *Lease) Version() string { return l.entry.identity.Version }
@@ -114,36 +160,79 @@ func (l *Lease) Err() error {
 	}
 }
 
+// Draining says that the engine will be ended once nobody uses it: whoever can go on with another one should.
+func (l *Lease) Draining() bool {
+	l.owner.mu.Lock()
+	defer l.owner.mu.Unlock()
+	return l.entry.draining
+}
+
 // Release gives the engine back. An engine without a lease idles out.
 func (l *Lease) Release() { l.once.Do(func() { l.owner.release(l.entry) }) }
 
-// Acquire returns a lease on the engine of the key, starting one if there is none. The start belongs to the launcher:
+// Acquire returns a lease on an engine of the key, starting one if there is none. The start belongs to the launcher:
 // a caller that goes away leaves it to the others. report is told in words what is being waited for.
 func (l *Launcher) Acquire(ctx context.Context, req Request, report func(string)) (*Lease, error) {
 	select {
-	case <-l.listed:
+	case <-l.ready:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	e, err := l.entry(req)
-	if err != nil {
-		return nil, err
-	}
-	defer e.listen(report)()
-	select {
-	case <-e.ready:
-		return &Lease{entry: e, owner: l}, nil
-	case <-e.gone:
+	for {
+		e, err := l.entry(req)
+		if err != nil {
+			return nil, err
+		}
+		err = l.take(ctx, e, report)
+		if err == nil {
+			return &Lease{entry: e, owner: l}, nil
+		}
 		l.release(e)
-		return nil, e.err
-	case <-ctx.Done():
-		l.release(e)
-		return nil, context.Cause(ctx)
+		if !errors.Is(err, ErrNotClaimed) && !errors.Is(err, ErrFull) {
+			return nil, err
+		}
+		l.unclaimed(e) // it was given up a moment ago: there will be another one
 	}
 }
 
-// entry finds the engine of the key or begins to start one; the caller holds a use of it.
+// take waits for an engine and holds it.
+func (l *Launcher) take(ctx context.Context, e *entry, report func(string)) error {
+	defer e.listen(report)()
+	select {
+	case <-e.ready:
+	case <-e.gone:
+		return e.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := l.hold(ctx, e); err != nil {
+		return fmt.Errorf("take engine %s: %w", e.id(), err)
+	}
+	return nil
+}
+
+// entry finds an engine of the key or begins to get one; the caller has a use of it.
 func (l *Launcher) entry(req Request) (*entry, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var best *entry
+	for slot := range max(1, req.Pool) {
+		if e := l.byPlace[place{req.Key, slot}]; e != nil && (best == nil || e.better(best)) {
+			best = e
+		}
+	}
+	if best == nil {
+		var err error
+		if best, err = l.begin(req, 0); err != nil {
+			return nil, err
+		}
+	}
+	best.uses++
+	return best, nil
+}
+
+// begin makes an entry for a place that has none, and gets its engine in the background. The caller holds l.mu.
+func (l *Launcher) begin(req Request, slot int) (*entry, error) {
 	cluster, ok := l.opt.Clusters[req.Key.Cluster]
 	if !ok {
 		return nil, fmt.Errorf("there is no cluster %q", req.Key.Cluster)
@@ -152,39 +241,69 @@ func (l *Launcher) entry(req Request) (*entry, error) {
 	if !ok {
 		return nil, fmt.Errorf("there is no driver for engines of kind %q", req.Key.Kind)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.closed {
 		return nil, errors.New("the gateway is stopping")
 	}
-	if e := l.byKey[req.Key]; e != nil {
-		e.uses++
-		return e, nil
-	}
-	e := newEntry(req, uuid.NewString(), cluster, driver)
-	l.byKey[req.Key], l.byTag[engines.Tag(e.id)] = e, e
-	l.wait.Add(1)
-	go func() {
-		defer l.wait.Done()
-		l.start(e, req)
-	}()
+	e := newEntry(place{req.Key, slot}, cluster, driver)
+	l.byPlace[e.place] = e
+	l.wait.Go(func() { l.bring(e, req) })
 	return e, nil
+}
+
+// hold tells the store that an engine is used here. For an engine that is, and takes any number of sessions, there is
+// nothing to tell.
+func (l *Launcher) hold(ctx context.Context, e *entry) error {
+	e.holding.Lock()
+	defer e.holding.Unlock()
+	if e.held && e.identity.MaxSessions == 0 {
+		return nil
+	}
+	if err := l.opt.Store.Hold(ctx, e.id(), e.identity.MaxSessions); err != nil {
+		return err
+	}
+	e.held = true
+	return nil
 }
 
 func (l *Launcher) release(e *entry) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	e.uses--
 	e.idleSince = time.Now()
-	over := e.key.Level == Connection && e.uses == 0 && e.isReady() && !l.closed
-	if over {
-		l.wait.Add(1)
+	if e.uses == 0 && !l.closed && e.place.key.Level == Connection {
+		l.wait.Go(func() { l.unused(e) }) // others wait for the next round, in case somebody comes back
 	}
+}
+
+// unused gives up the hold of an engine that nobody here uses, and ends one that nobody else can ever want.
+func (l *Launcher) unused(e *entry) {
+	e.holding.Lock()
+	l.mu.Lock()
+	unused := e.uses == 0
 	l.mu.Unlock()
-	if over { // nobody else can ever want it
-		go func() {
-			defer l.wait.Done()
-			l.retire(e, fmt.Errorf("%w: its session ended", engines.ErrLost))
-		}()
+	if unused && e.held {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.life), storeLimit)
+		if err := l.opt.Store.Unhold(ctx, e.id()); err == nil {
+			e.held = false
+		} // otherwise the next round tries again
+		cancel()
+	}
+	held := e.held
+	e.holding.Unlock()
+	if unused && !held && e.place.key.Level == Connection && e.isReady() {
+		l.retire(e, fmt.Errorf("%w: its session ended", engines.ErrLost), new(time.Duration))
+	}
+}
+
+// unclaimed takes an engine out of those that are to be had. Who has it keeps it.
+func (l *Launcher) unclaimed(e *entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byPlace[e.place] == e {
+		delete(l.byPlace, e.place)
+	}
+	if !e.draining {
+		e.draining, e.drainSince = true, time.Now()
 	}
 }
 
@@ -195,230 +314,14 @@ func (l *Launcher) token(id string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// start brings an engine up: 1 plan, 2 store, 3 submit, 4 wait for its address, 5 ask it who it is.
-func (l *Launcher) start(e *entry, req Request) {
-	began := time.Now()
-	ctx, cancel := context.WithTimeoutCause(l.life, l.opt.StartTimeout,
-		fmt.Errorf("the engine did not start within engine.start_timeout (%s)", l.opt.StartTimeout))
-	defer cancel()
-	err := l.bringUp(ctx, e, req)
-	if l.opt.Hooks.Started != nil {
-		l.opt.Hooks.Started(e.key, time.Since(began), err)
-	}
-	if err != nil {
-		l.forget(e, fmt.Errorf("start an engine on cluster %s: %w", e.key.Cluster, err))
-		l.kill(e)
-		return
-	}
-	e.tell(fmt.Sprintf("Engine %s is ready: Spark %s on cluster %s, started in %.1f s", e.id, e.identity.Version, e.key.Cluster, time.Since(began).Seconds()))
-	l.opt.Log.Info("engine ready", "engine", e.id, "key", e.key.String(), "took", time.Since(began))
-	close(e.ready)
-}
-
-func (l *Launcher) bringUp(ctx context.Context, e *entry, req Request) error {
-	e.tell(fmt.Sprintf("Starting a %s engine on cluster %s", e.key.Kind, e.key.Cluster))
-	platform, err := e.cluster.Platform(ctx, e.key.Runtime, e.tell)
-	if err != nil {
-		return err
-	}
-	conf := maps.Clone(l.opt.Conf)
-	if conf == nil {
-		conf = map[string]string{}
-	}
-	maps.Copy(conf, req.Conf)
-	plan, err := e.driver.Plan(engines.Spec{ID: e.id, User: e.user, Name: req.Name, Memory: l.opt.Memory, Conf: conf, Token: l.token(e.id)}, platform)
-	if err != nil {
-		return err
-	}
-	if err := l.save(ctx, e, engines.App{Tag: plan.Tag, State: engines.Pending}); err != nil {
-		return err
-	}
-	app, err := e.cluster.Submit(ctx, plan)
-	if err != nil {
-		return err
-	}
-	l.observe(e, app)
-	return l.connect(ctx, e)
-}
-
-// connect waits for the engine's address and asks it who it is.
-func (l *Launcher) connect(ctx context.Context, e *entry) error {
-	address, err := e.address(ctx)
-	if err != nil {
-		return l.explain(e, err)
-	}
-	e.engine, err = e.driver.Dial(ctx, engines.Endpoint{Address: address, Token: l.token(e.id)})
-	if err != nil {
-		return err
-	}
-	e.identity, err = e.engine.Identify(ctx)
-	if err != nil {
-		return l.explain(e, err)
-	}
-	if e.identity.Tag != engines.Tag(e.id) {
-		return fmt.Errorf("%w: at %s we expected %s and met %q", engines.ErrDenied, address, e.id, e.identity.Tag)
-	}
-	return nil
-}
-
-// explain adds the engine's own root cause to a failed start, and where its log is.
-func (l *Launcher) explain(e *entry, err error) error {
-	app := e.last()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.life), 5*time.Second)
-	defer cancel()
-	cause := ""
-	if log, lerr := e.cluster.Log(ctx, engines.Tag(e.id), 256<<10); lerr == nil {
-		cause = e.driver.RootCause(log)
-	}
-	if cause != "" {
-		err = fmt.Errorf("%w: %s", err, cause)
-	}
-	if app.Log != "" {
-		err = fmt.Errorf("%w (its log: %s)", err, app.Log)
-	}
-	return err
-}
-
-func (l *Launcher) save(ctx context.Context, e *entry, app engines.App) error {
-	return l.opt.Store.SaveEngine(ctx, Record{ID: e.id, Key: e.key.String(), Cluster: e.key.Cluster, Kind: string(e.key.Kind),
-		User: e.user, App: app, CreatedAt: e.created})
-}
-
-// observe takes in what a cluster tells of an engine.
-func (l *Launcher) observe(e *entry, app engines.App) {
-	if !e.observe(app) {
-		return
-	}
-	if err := l.save(context.WithoutCancel(l.life), e, app); err != nil {
-		l.opt.Log.Warn("cannot store the state of an engine", "engine", e.id, "error", err)
-	}
-	if app.State == engines.Ended && e.isReady() {
-		l.forget(e, fmt.Errorf("%w: %s (its log: %s)", engines.ErrLost, app.Reason, app.Log))
-	}
-}
-
-// forget takes an engine out of the tables and tells everybody who waits for it or uses it.
-func (l *Launcher) forget(e *entry, why error) {
-	l.mu.Lock()
-	if l.byKey[e.key] == e {
-		delete(l.byKey, e.key)
-	}
-	l.mu.Unlock()
-	if e.end(why) {
-		l.opt.Log.Info("engine gone", "engine", e.id, "key", e.key.String(), "reason", why)
-		if l.opt.Hooks.Ended != nil {
-			l.opt.Hooks.Ended(e.key, why.Error())
-		}
-	}
-}
-
-// kill ends the application of an engine that is no longer in the tables.
-func (l *Launcher) kill(e *entry) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.life), 30*time.Second)
-	defer cancel()
-	if err := e.cluster.Kill(ctx, engines.Tag(e.id)); err != nil {
-		l.opt.Log.Warn("cannot end an engine; its lease will", "engine", e.id, "error", err)
-	}
-	if e.engine != nil {
-		_ = e.engine.Close()
-	}
-	l.mu.Lock()
-	delete(l.byTag, engines.Tag(e.id))
-	l.mu.Unlock()
-}
-
-// Run finds the engines that a gateway before this one has left, watches the clusters, renews leases and ends idle engines
-// until ctx ends. Then it ends the engines it has.
-func (l *Launcher) Run(ctx context.Context) error {
-	watch, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	var g errgroup.Group
-	for name, c := range l.opt.Clusters {
-		events, err := c.Watch(watch)
-		if err != nil {
-			return fmt.Errorf("watch cluster %s: %w", name, err)
-		}
-		g.Go(func() error {
-			for ev := range events {
-				l.mu.Lock()
-				e := l.byTag[ev.App.Tag]
-				l.mu.Unlock()
-				if e != nil {
-					l.observe(e, ev.App)
-				}
-			}
-			return nil
-		})
-	}
-	l.adopt(ctx)
-	close(l.listed)
-	tick := time.NewTicker(min(l.opt.Lease/3, 10*time.Second))
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			l.renew(ctx)
-			l.endIdle()
-		case <-ctx.Done():
-			l.endAll()
-			cancel()
-			return g.Wait()
-		}
-	}
-}
-
 func (l *Launcher) snapshot() []*entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all := make([]*entry, 0, len(l.byTag))
-	for _, e := range l.byTag {
+	all := make([]*entry, 0, len(l.byID))
+	for _, e := range l.byID {
 		all = append(all, e)
 	}
 	return all
-}
-
-func (l *Launcher) renew(ctx context.Context) {
-	for _, e := range l.snapshot() {
-		if err := e.cluster.Renew(ctx, engines.Tag(e.id)); err != nil && ctx.Err() == nil {
-			l.opt.Log.Warn("cannot renew the lease of an engine", "engine", e.id, "error", err)
-		}
-	}
-}
-
-func (l *Launcher) endIdle() {
-	now := time.Now()
-	for _, e := range l.snapshot() {
-		l.mu.Lock()
-		idle := e.uses == 0 && e.isReady() && now.Sub(e.idleSince) > l.opt.IdleTimeout
-		if idle && l.byKey[e.key] == e {
-			delete(l.byKey, e.key) // nobody gets it any more
-		}
-		l.mu.Unlock()
-		if idle {
-			l.retire(e, fmt.Errorf("%w: nobody has used it for engine.idle_timeout (%s)", engines.ErrLost, l.opt.IdleTimeout))
-		} else if e.isGone() {
-			l.retire(e, e.err)
-		}
-	}
-}
-
-func (l *Launcher) retire(e *entry, why error) {
-	l.forget(e, why)
-	l.kill(e)
-}
-
-func (l *Launcher) endAll() {
-	l.mu.Lock()
-	l.closed = true
-	l.mu.Unlock()
-	why := errors.New("the gateway is stopping")
-	l.stop(why)
-	l.wait.Wait()
-	var g errgroup.Group
-	for _, e := range l.snapshot() {
-		g.Go(func() error { l.retire(e, fmt.Errorf("%w: %w", engines.ErrLost, why)); return nil })
-	}
-	_ = g.Wait()
 }
 
 // Counts tells how many engines there are in each state.

@@ -1,10 +1,12 @@
-package launch
+package launch_test
 
 import (
 	"context"
 	"errors"
 	"io"
 	"log/slog"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,21 +16,27 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/gateway/replica"
+	"github.com/sluicedata/sluice/gateway/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fake is a cluster, a driver, an engine and a store whose behaviour a test sets.
+// fake is a cluster, a driver and an engine whose behaviour a test sets.
 type fake struct {
 	mu       sync.Mutex
 	order    []string // what was asked, in order
-	events   chan engines.Event
+	watchers []chan engines.Event
 	submit   func(engines.Launch) (engines.App, error)
 	identity func(engines.Tag) engines.Identity
 	tag      engines.Tag
 	renewed  int
 	listed   []engines.App
-	stored   Record
+	failList error
+	platform func()
+	silent   bool
+	max      int // sessions that an engine takes
 }
 
 func (f *fake) note(s string) {
@@ -48,16 +56,12 @@ func (f *fake) count(what string) (n int) {
 	return n
 }
 
-func (f *fake) SaveEngine(_ context.Context, r Record) error {
-	f.note("save " + string(r.App.State))
-	return nil
-}
-func (f *fake) FindEngine(_ context.Context, id string) (Record, bool, error) {
-	return f.stored, f.stored.ID == id, nil
-}
 func (f *fake) Name() string       { return "c" }
 func (f *fake) Kind() engines.Kind { return "spark" }
 func (f *fake) Platform(context.Context, string, func(string)) (engines.Platform, error) {
+	if f.platform != nil {
+		f.platform()
+	}
 	return engines.Platform{}, nil
 }
 func (f *fake) Plan(s engines.Spec, _ engines.Platform) (engines.Launch, error) {
@@ -68,22 +72,34 @@ func (f *fake) Submit(_ context.Context, l engines.Launch) (engines.App, error) 
 	f.note("submit")
 	return f.submit(l)
 }
-func (f *fake) List(context.Context) ([]engines.App, error) { return f.listed, nil }
+func (f *fake) List(context.Context) ([]engines.App, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.listed, f.failList
+}
 func (f *fake) Watch(ctx context.Context) (<-chan engines.Event, error) {
-	out := make(chan engines.Event)
-	go func() {
-		defer close(out)
-		for {
-			select {
-			case ev := <-f.events:
-				out <- ev
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	out := make(chan engines.Event, 100)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watchers = append(f.watchers, out)
+	context.AfterFunc(ctx, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.watchers = slices.DeleteFunc(f.watchers, func(c chan engines.Event) bool { return c == out })
+		close(out)
+	})
 	return out, nil
 }
+
+// emit tells every gateway of a change.
+func (f *fake) emit(app engines.App) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, w := range f.watchers {
+		w <- engines.Event{App: app}
+	}
+}
+
 func (f *fake) Kill(context.Context, engines.Tag) error { f.note("kill"); return nil }
 func (f *fake) Renew(context.Context, engines.Tag) error {
 	f.mu.Lock()
@@ -96,6 +112,11 @@ func (f *fake) Close() error                                          { return n
 func (f *fake) RootCause(log string) string                           { return "root cause in " + log }
 func (f *fake) Dial(_ context.Context, at engines.Endpoint) (engines.Engine, error) {
 	f.note("dial " + at.Address)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.silent {
+		return nil, errors.New("nobody answers at " + at.Address)
+	}
 	return &fakeEngine{f}, nil
 }
 
@@ -105,7 +126,7 @@ func (e *fakeEngine) Identify(context.Context) (engines.Identity, error) {
 	if e.identity != nil {
 		return e.identity(e.tag), nil
 	}
-	return engines.Identity{Tag: e.tag, Version: "4"}, nil
+	return engines.Identity{Tag: e.tag, Version: "4", MaxSessions: e.max}, nil
 }
 func (e *fakeEngine) OpenSession(context.Context, engines.SessionSpec) (engines.Session, error) {
 	return nil, io.EOF
@@ -115,17 +136,34 @@ func running(l engines.Launch) (engines.App, error) {
 	return engines.App{Tag: l.Tag, State: engines.Running, Address: "h:1"}, nil
 }
 
-func start(t *testing.T, f *fake, change ...func(*Options)) *Launcher {
-	f.events = make(chan engines.Event)
+// member is one gateway of several on a store.
+func member(t *testing.T, st *store.Store) *replica.Replica {
+	r, err := replica.Join(t.Context(), replica.Options{Store: st, Timeout: time.Hour, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	return r
+}
+
+func newStore(t *testing.T) *store.Store {
+	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, st.Close()) })
+	return st
+}
+
+func start(t *testing.T, f *fake, change ...func(*launch.Options)) *launch.Launcher {
+	return startAs(t, member(t, newStore(t)), f, change...)
+}
+
+func startAs(t *testing.T, r *replica.Replica, f *fake, change ...func(*launch.Options)) *launch.Launcher {
 	if f.submit == nil {
 		f.submit = running
 	}
-	opt := Options{Clusters: map[string]engines.Cluster{"c": f}, Drivers: map[engines.Kind]engines.Driver{"spark": f}, Store: f,
+	opt := launch.Options{Clusters: map[string]engines.Cluster{"c": f}, Drivers: map[engines.Kind]engines.Driver{"spark": f}, Store: replica.Engines{Replica: r},
 		Secret: []byte("secret"), StartTimeout: 10 * time.Second, IdleTimeout: time.Hour, Lease: 300 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
 	for _, c := range change {
 		c(&opt)
 	}
-	l := New(opt)
+	l := launch.New(opt)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
@@ -133,20 +171,27 @@ func start(t *testing.T, f *fake, change ...func(*Options)) *Launcher {
 	return l
 }
 
-var annsKey = Key{Cluster: "c", Kind: "spark", Level: User, Owner: "ann"}
+var annsKey = launch.Key{Cluster: "c", Kind: "spark", Level: launch.User, Owner: "ann"}
 
 func TestManyWantOneEngine(t *testing.T) {
 	f := &fake{}
 	release := make(chan struct{})
-	f.submit = func(l engines.Launch) (engines.App, error) { <-release; return running(l) }
-	l := start(t, f)
+	st := newStore(t)
+	f.submit = func(l engines.Launch) (engines.App, error) {
+		<-release
+		stored, err := st.Engine(context.Background(), string(l.Tag))
+		require.NoError(t, err, "it is stored before its cluster hears of it")
+		require.Equal(t, "PENDING", stored.State)
+		return running(l)
+	}
+	l := startAs(t, member(t, st), f)
 	var wait sync.WaitGroup
 	ids := make(chan string, 20)
 	for range 20 {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			lease, err := l.Acquire(context.Background(), Request{Key: annsKey}, nil)
+			lease, err := l.Acquire(context.Background(), launch.Request{Key: annsKey}, nil)
 			if err != nil {
 				ids <- err.Error()
 				return
@@ -162,9 +207,9 @@ func TestManyWantOneEngine(t *testing.T) {
 		require.Equal(t, first, <-ids)
 	}
 	require.Equal(t, 1, f.count("submit"))
-	require.Equal(t, []string{"save PENDING", "submit", "save RUNNING", "dial h:1"}, f.order[:4], "it is stored before its cluster hears of it")
+	require.Equal(t, []string{"submit", "dial h:1"}, f.order[:2])
 
-	other, err := l.Acquire(context.Background(), Request{Key: Key{Cluster: "c", Kind: "spark", Level: User, Owner: "bob"}}, nil)
+	other, err := l.Acquire(context.Background(), launch.Request{Key: launch.Key{Cluster: "c", Kind: "spark", Level: launch.User, Owner: "bob"}}, nil)
 	require.NoError(t, err)
 	require.NotEqual(t, first, other.EngineID())
 	other.Release()
@@ -180,12 +225,12 @@ func TestTheWaitIsTold(t *testing.T) {
 	go func() {
 		for text := range told {
 			if strings.Contains(text, "the queue is full") {
-				f.events <- engines.Event{App: engines.App{Tag: f.tag, State: engines.Running, Address: "h:2"}}
+				f.emit(engines.App{Tag: f.tag, State: engines.Running, Address: "h:2"})
 				return
 			}
 		}
 	}()
-	lease, err := l.Acquire(context.Background(), Request{Key: annsKey}, func(s string) { told <- s })
+	lease, err := l.Acquire(context.Background(), launch.Request{Key: annsKey}, func(s string) { told <- s })
 	require.NoError(t, err)
 	require.Equal(t, "4", lease.Version())
 	lease.Release()
@@ -207,18 +252,20 @@ func TestFailedStarts(t *testing.T) {
 		}}, "did not start within engine.start_timeout (100ms)"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := start(t, tc.fake, func(o *Options) {
+			l := start(t, tc.fake, func(o *launch.Options) {
 				if name == "too slow" {
 					o.StartTimeout = 100 * time.Millisecond
 				}
 			})
-			_, err := l.Acquire(context.Background(), Request{Key: annsKey}, nil)
+			_, err := l.Acquire(context.Background(), launch.Request{Key: annsKey}, nil)
 			require.ErrorContains(t, err, tc.err)
-			require.Eventually(t, func() bool { return tc.fake.count("kill") > 0 }, 5*time.Second, time.Millisecond, "nothing is left behind")
+			if name != "ended before it was ready" {
+				require.Eventually(t, func() bool { return tc.fake.count("kill") > 0 }, 5*time.Second, time.Millisecond, "nothing is left behind")
+			}
 			tc.fake.mu.Lock()
 			tc.fake.submit, tc.fake.identity = running, nil
 			tc.fake.mu.Unlock()
-			lease, err := l.Acquire(context.Background(), Request{Key: annsKey}, nil)
+			lease, err := l.Acquire(context.Background(), launch.Request{Key: annsKey}, nil)
 			require.NoError(t, err, "the next one starts anew")
 			lease.Release()
 		})
@@ -228,14 +275,14 @@ func TestFailedStarts(t *testing.T) {
 func TestAnEngineThatDies(t *testing.T) {
 	f := &fake{}
 	l := start(t, f)
-	lease, err := l.Acquire(context.Background(), Request{Key: annsKey}, nil)
+	lease, err := l.Acquire(context.Background(), launch.Request{Key: annsKey}, nil)
 	require.NoError(t, err)
 	require.NoError(t, lease.Err())
-	f.events <- engines.Event{App: engines.App{Tag: engines.Tag(lease.EngineID()), State: engines.Ended, Reason: "killed"}}
+	f.emit(engines.App{Tag: engines.Tag(lease.EngineID()), State: engines.Ended, Reason: "killed"})
 	<-lease.Done()
 	require.ErrorIs(t, lease.Err(), engines.ErrLost)
 	require.ErrorContains(t, lease.Err(), "killed")
-	next, err := l.Acquire(context.Background(), Request{Key: annsKey}, nil)
+	next, err := l.Acquire(context.Background(), launch.Request{Key: annsKey}, nil)
 	require.NoError(t, err)
 	require.NotEqual(t, lease.EngineID(), next.EngineID())
 	next.Release()
@@ -244,8 +291,8 @@ func TestAnEngineThatDies(t *testing.T) {
 
 func TestLeasesAreRenewedAndIdleEnginesEnd(t *testing.T) {
 	f := &fake{}
-	l := start(t, f, func(o *Options) { o.IdleTimeout = 200 * time.Millisecond })
-	lease, err := l.Acquire(context.Background(), Request{Key: annsKey}, nil)
+	l := start(t, f, func(o *launch.Options) { o.IdleTimeout = 200 * time.Millisecond })
+	lease, err := l.Acquire(context.Background(), launch.Request{Key: annsKey}, nil)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.renewed > 3 }, 5*time.Second, time.Millisecond)
 	require.NoError(t, lease.Err(), "in use it lives, however long")
@@ -261,10 +308,10 @@ func TestACallerThatGoesLeavesTheStartToTheOthers(t *testing.T) {
 	l := start(t, f)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := l.Acquire(ctx, Request{Key: annsKey}, nil)
+	_, err := l.Acquire(ctx, launch.Request{Key: annsKey}, nil)
 	require.ErrorIs(t, err, context.Canceled)
 	close(release)
-	lease, err := l.Acquire(context.Background(), Request{Key: annsKey}, nil)
+	lease, err := l.Acquire(context.Background(), launch.Request{Key: annsKey}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 1, f.count("submit"))
 	lease.Release()
@@ -273,24 +320,10 @@ func TestACallerThatGoesLeavesTheStartToTheOthers(t *testing.T) {
 func TestAnEngineOfOneConnectionEndsWithIt(t *testing.T) {
 	f := &fake{}
 	l := start(t, f)
-	lease, err := l.Acquire(context.Background(), Request{Key: Key{Cluster: "c", Kind: "spark", Level: Connection, Owner: "s1"}}, nil)
+	lease, err := l.Acquire(context.Background(), launch.Request{Key: launch.Key{Cluster: "c", Kind: "spark", Level: launch.Connection, Owner: "s1"}}, nil)
 	require.NoError(t, err)
 	lease.Release()
 	<-lease.Done()
 	require.ErrorContains(t, lease.Err(), "its session ended")
 	require.Eventually(t, func() bool { return f.count("kill") == 1 }, 5*time.Second, time.Millisecond)
-}
-
-func TestEnginesOfAKilledGatewayAreTakenOver(t *testing.T) {
-	app := engines.App{Tag: "old", State: engines.Running, Address: "h:9"}
-	f := &fake{listed: []engines.App{app, {Tag: "unknown", State: engines.Running, Address: "h:8"}}, tag: "old",
-		stored: Record{ID: "old", Key: annsKey.String(), User: "ann", App: engines.App{Tag: "old", State: engines.Starting}}}
-	l := start(t, f)
-	require.Eventually(t, func() bool { return f.count("dial h:9") == 1 }, 5*time.Second, time.Millisecond)
-	lease, err := l.Acquire(context.Background(), Request{Key: annsKey}, nil)
-	require.NoError(t, err)
-	require.Equal(t, "old", lease.EngineID())
-	require.Zero(t, f.count("submit"))
-	require.Zero(t, f.count("kill"), "what is not known is left alone")
-	lease.Release()
 }

@@ -19,12 +19,15 @@ type Config struct {
 	Listen        Listen             `koanf:"listen"`
 	DataDir       string             `koanf:"data_dir" help:"Directory of the store, the master secret, spooled rows and everything of local clusters."`
 	Secret        string             `koanf:"secret" help:"Master secret from which engine tokens are derived; the same on every replica. Empty: made once in data_dir." secret:"true"`
+	Store         Store              `koanf:"store"`
 	Auth          Auth               `koanf:"auth"`
 	HS2           HS2                `koanf:"hs2"`
 	Session       Session            `koanf:"session"`
+	Limits        Limits             `koanf:"limits"`
 	Spool         Spool              `koanf:"spool"`
 	Engine        Engine             `koanf:"engine"`
 	Spark         Spark              `koanf:"spark"`
+	Profiles      map[string]Profile `koanf:"profiles"`
 	Clusters      map[string]Cluster `koanf:"clusters"`
 	Log           Log                `koanf:"log"`
 	ShutdownGrace time.Duration      `koanf:"shutdown_grace" help:"How long running statements may go on when the gateway is told to stop."`
@@ -34,6 +37,34 @@ type Config struct {
 type Listen struct {
 	Thrift string `koanf:"thrift" help:"Address of the HiveServer2 port, host:port; port 0 is any free one, data_dir/endpoints.json says which."`
 	HTTP   string `koanf:"http" help:"Address of the HTTP port: HiveServer2 over HTTP (/cliservice), health, readiness, metrics."`
+}
+
+// Store is where sessions, operations and engines are recorded.
+type Store struct {
+	URL            string        `koanf:"url" help:"postgres://user:password@host/database, which several gateways may share. Empty: an SQLite file in data_dir." secret:"true"`
+	ReplicaTimeout time.Duration `koanf:"replica_timeout" help:"A gateway that the store has not heard of for so long is dead: others take over what it had."`
+}
+
+// Limits are what nobody may exceed on one gateway; 0 is no limit.
+type Limits struct {
+	Sessions             int `koanf:"sessions" help:"Open sessions in all; 0 is no limit."`
+	SessionsPerUser      int `koanf:"sessions_per_user" help:"Open sessions of one user; 0 is no limit."`
+	SessionsPerAddress   int `koanf:"sessions_per_address" help:"Open sessions from one client address; 0 is no limit."`
+	OperationsPerSession int `koanf:"operations_per_session" help:"Operations of one session whose handles are open; 0 is no limit."`
+	Waiting              int `koanf:"waiting" help:"Statements that wait for an engine to start; 0 is no limit."`
+}
+
+// Profile is a named bundle that a session asks for with sluice.profile.
+type Profile struct {
+	Runtime    string            `koanf:"runtime" help:"Engine software of its sessions, unless they say sluice.runtime."`
+	Cluster    string            `koanf:"cluster" help:"Cluster of its sessions, unless they say sluice.cluster."`
+	ShareLevel string            `koanf:"share_level" help:"Whom its engines are shared with, unless a session says sluice.engine.share. Empty: engine.share_level." oneof:",connection,user,group,server"`
+	Memory     string            `koanf:"memory" help:"Heap of its engines' drivers. Empty: engine.memory."`
+	Conf       map[string]string `koanf:"conf" help:"Spark settings of its engines and sessions; what a session says wins."`
+	InitSQL    string            `koanf:"init_sql" help:"Statements that each of its sessions begins with on an engine, with semicolons between them."`
+	Engines    int               `koanf:"engines" help:"How many engines share the work of those who share; 0 is one."`
+	Warm       bool              `koanf:"warm" help:"Keep these engines running and ready, whether somebody wants them or not."`
+	WarmFor    string            `koanf:"warm_for" help:"Whose engines are kept warm: users or groups, with commas between them. With share_level server it is empty."`
 }
 
 // Auth is how clients prove who they are.
@@ -76,6 +107,8 @@ type Engine struct {
 	ShareLevel   string            `koanf:"share_level" help:"Whom an engine is shared with, unless a session says sluice.engine.share." oneof:"connection,user,group,server"`
 	StartTimeout time.Duration     `koanf:"start_timeout" help:"How long an engine may take to start, downloads included."`
 	IdleTimeout  time.Duration     `koanf:"idle_timeout" help:"End engines that nobody has used for so long."`
+	MaxLifetime  time.Duration     `koanf:"max_lifetime" help:"Give an engine to nobody any more once it is so old; who has it goes on elsewhere with the next statement. 0s: never."`
+	DrainTimeout time.Duration     `koanf:"drain_timeout" help:"End such an engine after so long even if statements run on it; 0s: wait for them."`
 	Lease        time.Duration     `koanf:"lease" help:"How long an engine lives on when no gateway renews it."`
 	Memory       string            `koanf:"memory" help:"Heap of an engine's driver, in Java's form: 1g, 512m."`
 	Conf         map[string]string `koanf:"conf" help:"Spark settings of every engine. In the environment: key=value,key=value."`
@@ -92,6 +125,7 @@ type Spark struct {
 type Cluster struct {
 	Kind  string `koanf:"kind" help:"local: this machine." oneof:"local"`
 	Cores int    `koanf:"cores" help:"Cores of each engine; 0 is all."`
+	Dir   string `koanf:"dir" help:"Directory of a local cluster; gateways on one machine that share it and the store share its engines. Empty: in data_dir."`
 }
 
 // Log is the gateway's own log, on standard error.
@@ -110,10 +144,13 @@ func Default() Config {
 			SASL: true, MaxMessageSize: 100 << 20, LoginTimeout: 20 * time.Second, PollTimeout: 5 * time.Second,
 			MaxConnections: 4096, FetchBytes: 8 << 20, CloseOnDisconnect: true, DisconnectGrace: 30 * time.Second,
 		},
+		Store:         Store{ReplicaTimeout: 30 * time.Second},
 		Session:       Session{IdleTimeout: 6 * time.Hour, OperationIdleTimeout: 3 * time.Hour, LogLines: 10_000},
+		Limits:        Limits{OperationsPerSession: 1000, Waiting: 1000},
 		Spool:         Spool{Memory: 64 << 20, Disk: 20 << 30},
 		Engine:        Engine{Cluster: "local", ShareLevel: "user", StartTimeout: 5 * time.Minute, IdleTimeout: 30 * time.Minute, Lease: time.Minute, Memory: "1g", Conf: map[string]string{}},
 		Spark:         Spark{Version: "4.3.0"},
+		Profiles:      map[string]Profile{},
 		Clusters:      map[string]Cluster{"local": {Kind: "local"}},
 		Log:           Log{Level: "info", Format: "text"},
 		ShutdownGrace: 10 * time.Second,

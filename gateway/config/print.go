@@ -35,7 +35,9 @@ func (c Config) Print(w io.Writer) error {
 func Docs() string {
 	var b strings.Builder
 	b.WriteString("| key | environment | type | default | meaning |\n|---|---|---|---|---|\n")
-	for _, k := range keys(Default()) {
+	all := Default()
+	all.Profiles["NAME"] = Profile{} // there is none by default
+	for _, k := range keys(all) {
 		help := k.help
 		if k.oneof != nil {
 			help += " One of: " + strings.Join(k.oneof, ", ") + "."

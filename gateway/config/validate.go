@@ -56,6 +56,27 @@ func (c Config) Validate() error {
 	if c.HS2.FetchBytes < 64<<10 || c.HS2.FetchBytes > c.HS2.MaxMessageSize {
 		wrong("hs2.fetch_bytes", "%s is not between 64KiB and hs2.max_message_size", c.HS2.FetchBytes)
 	}
+	for name, p := range c.Profiles {
+		if _, ok := c.Clusters[p.Cluster]; !ok && p.Cluster != "" {
+			wrong("profiles."+name+".cluster", "there is no cluster %q", p.Cluster)
+		}
+		level := p.ShareLevel
+		if level == "" {
+			level = c.Engine.ShareLevel
+		}
+		if p.Warm && level == "connection" {
+			wrong("profiles."+name+".warm", "engines of one connection cannot be kept warm: nobody else can have them; set profiles.%s.share_level", name)
+		}
+		if p.Warm && (level == "user" || level == "group") && p.WarmFor == "" {
+			wrong("profiles."+name+".warm_for", "must say whose engines are kept warm, because they belong to a %s; or set share_level: server", level)
+		}
+	}
+	if c.Store.URL != "" && !strings.HasPrefix(c.Store.URL, "postgres://") && !strings.HasPrefix(c.Store.URL, "postgresql://") {
+		wrong("store.url", "must begin with postgres://; leave it empty for an SQLite file in data_dir")
+	}
+	if c.Store.URL != "" && c.Secret == "" {
+		wrong("secret", "must be set, and be the same on every gateway that shares store.url: engine tokens are derived from it")
+	}
 	if _, ok := c.Clusters[c.Engine.Cluster]; !ok {
 		names := slices.Sorted(maps.Keys(c.Clusters))
 		wrong("engine.cluster", "there is no cluster %q; clusters are %s%s", c.Engine.Cluster, strings.Join(names, ", "), didYouMean(c.Engine.Cluster, names))
@@ -66,9 +87,9 @@ func (c Config) Validate() error {
 // durationFits: what may be zero means "none"; the others drive timers.
 func durationFits(path string, d time.Duration) bool {
 	switch path {
-	case "session.query_timeout", "hs2.disconnect_grace", "shutdown_grace":
+	case "session.query_timeout", "hs2.disconnect_grace", "shutdown_grace", "engine.max_lifetime", "engine.drain_timeout":
 		return d >= 0
-	case "engine.lease":
+	case "engine.lease", "store.replica_timeout":
 		return d >= 3*time.Second
 	}
 	return d >= time.Millisecond

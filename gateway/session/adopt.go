@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,15 +15,17 @@ import (
 )
 
 // Adopt takes over the sessions that a gateway before this one has left open: it was killed. Their handles go on, their
-// settings and journals are there, and what ran is attached to on its engine. It returns them. It must be called before
-// front ends serve.
+// settings and journals are there, and what ran is attached to on its engine. It returns them.
 func (m *Manager) Adopt(ctx context.Context) ([]*Session, error) {
-	recs, err := m.opt.Store.OpenSessions(ctx)
+	recs, err := m.opt.Store.OpenSessions(ctx, m.opt.Replica())
 	if err != nil {
 		return nil, fmt.Errorf("take over sessions: %w", err)
 	}
 	var out []*Session
 	for _, rec := range recs {
+		if m.Peek(rec.ID) != nil {
+			continue
+		}
 		s := fromRecord(m, rec, auth.Identity{User: rec.User, RealUser: rec.RealUser, Groups: rec.Groups})
 		s.resume = rec.EngineID != ""
 		if err := json.Unmarshal(rec.Journal, &s.journal); len(rec.Journal) > 0 && err != nil {
@@ -34,6 +37,7 @@ func (m *Manager) Adopt(ctx context.Context) ([]*Session, error) {
 		}
 		m.mu.Lock()
 		m.sessions[s.ID] = s
+		m.count.add(rec.User, hostOf(rec.ClientAddr), 1)
 		m.mu.Unlock()
 		for _, op := range ops {
 			if op.State != string(Closed) {
@@ -98,7 +102,11 @@ func (o *Operation) SetFetched(ctx context.Context, rows int64) error {
 	if done, _ := o.spool.Done(); done {
 		return nil
 	}
-	return o.Session.manager.opt.Store.SetFetched(ctx, o.ID, rows)
+	err := o.Session.manager.opt.Store.SetFetched(ctx, o.ID, o.Session.fence(), rows)
+	if errors.Is(err, store.ErrUnavailable) {
+		return nil // who reads goes on; after a kill it would have to begin anew
+	}
+	return err
 }
 
 func (s *Session) fromRecord(ctx context.Context, rec store.Operation) *Operation {

@@ -1,9 +1,13 @@
 package session
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -16,6 +20,11 @@ const (
 	ClusterKey   = "sluice.cluster"           // the cluster of its session
 	ShareKey     = "sluice.engine.share"      // the share level of its engine
 	ShareNameKey = "sluice.engine.share.name" // parts engines of one owner
+	ProfileKey   = "sluice.profile"           // a named bundle of settings
+	RuntimeKey   = "sluice.runtime"           // the software of its engine
+	TimeoutKey   = "sluice.query_timeout"     // time limit of its statements
+	IdleKey      = "sluice.idle_timeout"      // how long it may be idle
+	RetryKey     = "sluice.retry_reads"       // true: what only reads is run again when its engine is lost
 )
 
 // aliases are Kyuubi's names for settings of ours, so that who comes from there changes host and port only.
@@ -23,6 +32,10 @@ var aliases = map[string]string{
 	"kyuubi.engine.share.level":            ShareKey,
 	"kyuubi.engine.share.level.subdomain":  ShareNameKey,
 	"kyuubi.engine.share.level.sub.domain": ShareNameKey,
+	"kyuubi.session.engine.share.level":    ShareKey,
+	"kyuubi.session.conf.profile":          ProfileKey,
+	"kyuubi.operation.query.timeout":       TimeoutKey,
+	"kyuubi.session.idle.timeout":          IdleKey,
 }
 
 // informative are keys that Kyuubi's clients send about themselves.
@@ -61,8 +74,83 @@ func (m *Manager) share(session uuid.UUID, who auth.Identity, conf map[string]st
 	if err != nil {
 		return launch.Request{}, err
 	}
-	key := launch.Key{Kind: m.opt.Kind, Level: level, Owner: owner, Name: conf[ShareNameKey]}
-	return launch.Request{Key: key, User: runAs, Name: "sluice-" + runAs}, nil
+	p, err := m.profile(conf)
+	if err != nil {
+		return launch.Request{}, err
+	}
+	key := launch.Key{Kind: m.opt.Kind, Level: level, Owner: owner, Name: conf[ShareNameKey], Runtime: conf[RuntimeKey], Profile: conf[ProfileKey]}
+	return launch.Request{Key: key, User: runAs, Name: "sluice-" + runAs, Memory: p.Memory, Pool: p.Engines}, nil
+}
+
+// WarmRequest asks for the engines of a profile before any session does. The owner is a user or a group, or empty where
+// everybody shares.
+func (m *Manager) WarmRequest(profile, owner, defaultCluster string) (launch.Request, error) {
+	conf := map[string]string{ProfileKey: profile}
+	p, err := m.profile(conf)
+	if err != nil {
+		return launch.Request{}, err
+	}
+	p.apply(conf)
+	req, err := m.share(uuid.Nil, auth.Identity{User: owner, Groups: []string{owner}}, conf)
+	if err != nil {
+		return launch.Request{}, err
+	}
+	if req.Key.Level == launch.Connection {
+		return launch.Request{}, errors.New("engines of one connection cannot be kept warm: nobody else can have them")
+	}
+	if req.Key.Cluster = conf[ClusterKey]; req.Key.Cluster == "" {
+		req.Key.Cluster = defaultCluster
+	}
+	req.Conf = engineConf(conf)
+	return req, nil
+}
+
+var isoDuration = regexp.MustCompile(`^PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?$`)
+
+// parseDuration reads a time as we write it (90s), in milliseconds, or as Kyuubi does (PT1H30M).
+func parseDuration(text string) (time.Duration, error) {
+	if ms, err := strconv.ParseInt(text, 10, 64); err == nil && ms >= 0 {
+		return time.Duration(ms) * time.Millisecond, nil
+	}
+	if m := isoDuration.FindStringSubmatch(strings.ToUpper(text)); m != nil {
+		var d time.Duration
+		for i, unit := range []time.Duration{time.Hour, time.Minute, time.Second} {
+			n, _ := strconv.Atoi("0" + m[i+1])
+			d += time.Duration(n) * unit
+		}
+		return d, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return d, nil
+	}
+	return 0, fmt.Errorf("%q is no time; write it like 90s, PT1H30M, or in milliseconds", text)
+}
+
+// limit is the smaller of a time limit of the gateway and one of the session; 0 is none. What the session says was looked
+// at when it was opened.
+func limit(gateway time.Duration, conf map[string]string, key string) time.Duration {
+	own, err := parseDuration(conf[key])
+	if err != nil || own == 0 || gateway > 0 && gateway < own {
+		return gateway
+	}
+	return own
+}
+
+// checkConf looks at what a session says to us.
+func checkConf(conf map[string]string) error {
+	for _, key := range []string{TimeoutKey, IdleKey} {
+		if text, said := conf[key]; said {
+			if _, err := parseDuration(text); err != nil {
+				return fmt.Errorf("%s: %w", key, err)
+			}
+		}
+	}
+	if text, said := conf[RetryKey]; said {
+		if _, err := strconv.ParseBool(text); err != nil {
+			return fmt.Errorf("%s: %q is neither true nor false", RetryKey, text)
+		}
+	}
+	return nil
 }
 
 // engineConf is the part of a session's settings that an engine may be started with: what Spark cannot change later.

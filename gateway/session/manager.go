@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,10 +40,13 @@ type Hooks struct {
 // Options of a Manager.
 type Options struct {
 	Store   *store.Store
+	Replica func() string // who we are among the gateways that share the store
 	Engines *launch.Launcher
 	Kind    engines.Kind // of engine that runs SQL
 	// ShareLevel is whom a session shares its engine with, if its client does not say.
 	ShareLevel launch.Level
+	Profiles   map[string]Profile
+	Limits     Limits
 	// Route picks the cluster of a session; wish is what its client named.
 	Route                func(user, wish string) (router.Decision, error)
 	Spool                spool.Limits
@@ -56,17 +60,21 @@ type Options struct {
 
 // Manager holds all sessions of this gateway.
 type Manager struct {
-	opt Options
+	opt    Options
+	ledger *ledger
+
+	waiting atomic.Int64 // statements that wait for an engine
 
 	mu       sync.Mutex
 	sessions map[uuid.UUID]*Session
+	count    count
 	ops      map[uuid.UUID]*Operation
 	stopping bool
 }
 
 // NewManager makes an empty Manager. Run must be called for idle sessions to be closed.
 func NewManager(opt Options) *Manager {
-	return &Manager{opt: opt, sessions: map[uuid.UUID]*Session{}, ops: map[uuid.UUID]*Operation{}}
+	return &Manager{opt: opt, ledger: newLedger(opt.Store), count: newCount(), sessions: map[uuid.UUID]*Session{}, ops: map[uuid.UUID]*Operation{}}
 }
 
 // OpenRequest asks for a session.
@@ -82,30 +90,56 @@ type OpenRequest struct {
 
 // Open opens a session. It starts no engine.
 func (m *Manager) Open(ctx context.Context, req OpenRequest) (*Session, error) {
-	if _, err := m.opt.Route(req.Identity.User, req.Conf[ClusterKey]); err != nil {
-		return nil, err // a wish that can never come true is told at once
-	}
 	s, err := newSession(m, req)
 	if err != nil {
 		return nil, err
 	}
-	if unknown := translate(s.rec.Conf); len(unknown) > 0 {
-		s.log.Info("settings of Kyuubi that mean nothing here", "keys", unknown)
+	if err := m.prepare(s); err != nil {
+		return nil, err // a wish that can never come true is told at once
 	}
-	if _, err := m.share(s.ID, s.Identity, s.rec.Conf); err != nil {
+	host := hostOf(req.ClientAddr)
+	m.mu.Lock()
+	if m.stopping {
+		err = errStopping
+	} else {
+		err = m.count.enter(m.opt.Limits, s.Identity.User, host)
+	}
+	m.mu.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	if err := m.opt.Store.CreateSession(ctx, s.record()); err != nil {
-		return nil, fmt.Errorf("store the session: %w", err)
+		m.mu.Lock()
+		m.count.add(s.Identity.User, host, -1)
+		m.mu.Unlock()
+		return nil, refuseWithout(err)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.stopping {
-		return nil, errStopping
-	}
 	m.sessions[s.ID] = s
+	m.mu.Unlock()
 	s.log.Info("session opened", "front_end", req.FrontEnd, "client", req.ClientAddr)
 	return s, nil
+}
+
+// prepare completes a session's settings with those of its profile, and says which of its wishes cannot be met.
+func (m *Manager) prepare(s *Session) error {
+	conf := s.rec.Conf
+	if unknown := translate(conf); len(unknown) > 0 {
+		s.log.Info("settings of Kyuubi that mean nothing here", "keys", unknown)
+	}
+	p, err := m.profile(conf)
+	if err != nil {
+		return err
+	}
+	p.apply(conf)
+	if err := checkConf(conf); err != nil {
+		return err
+	}
+	if _, err := m.opt.Route(s.Identity.User, conf[ClusterKey]); err != nil {
+		return err
+	}
+	_, err = m.share(s.ID, s.Identity, conf)
+	return err
 }
 
 // Session finds a session that the caller may use; mine says whether it may.
@@ -139,16 +173,12 @@ func (m *Manager) Operation(id uuid.UUID, secret []byte, mine func(*Session) boo
 
 // Close closes a session and everything in it.
 func (m *Manager) Close(ctx context.Context, s *Session, why string) error {
-	m.mu.Lock()
-	_, there := m.sessions[s.ID]
-	delete(m.sessions, s.ID)
-	m.mu.Unlock()
-	if !there {
+	if !m.forget(s) {
 		return ErrNoSession
 	}
 	s.close(ctx, fmt.Errorf("%w: %s", errClosed, why))
 	s.log.Info("session closed", "reason", why)
-	return m.opt.Store.CloseSession(context.WithoutCancel(ctx), s.ID, time.Now())
+	return m.ledger.closeSession(context.WithoutCancel(ctx), s.ID, s.fence(), time.Now())
 }
 
 func (m *Manager) add(o *Operation) {
@@ -181,18 +211,62 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer tick.Stop()
 	prune := time.NewTicker(24 * time.Hour)
 	defer prune.Stop()
+	flush := time.NewTicker(time.Second)
+	defer flush.Stop()
 	m.prune(ctx)
 	for {
 		select {
+		case <-flush.C:
+			m.ledger.flush(ctx)
 		case <-prune.C:
 			m.prune(ctx)
 		case <-tick.C:
 			m.closeIdle(ctx)
 		case <-ctx.Done():
 			m.closeAll(context.WithoutCancel(ctx))
+			m.ledger.flush(context.WithoutCancel(ctx))
 			return nil
 		}
 	}
+}
+
+// refuseWithout is what who wants a new session reads when the store fails.
+func refuseWithout(err error) error {
+	if !errors.Is(err, store.ErrUnavailable) {
+		return fmt.Errorf("store the session: %w", err)
+	}
+	return &Failure{Class: "SLUICE_STORE_UNAVAILABLE", SQLState: "08004",
+		Message: fmt.Sprintf("no new session can be opened, because it could not be recorded: %v. Sessions that are open go on; try again in a moment", err)}
+}
+
+// errTakenOver is what the operations of a session hear that is another gateway's by now.
+var errTakenOver = &Failure{Class: "SLUICE_TAKEN_OVER", SQLState: "08006",
+	Message: "this gateway was silent for too long, and another one has taken over the session: connect again"}
+
+// Lost lets go of the sessions of a replica that we were: others took us for dead, and have them now. Their engines are
+// not told, because the sessions go on there.
+func (m *Manager) Lost(was string) {
+	ss, _ := m.snapshot()
+	for _, s := range ss {
+		if s.record().Replica != was {
+			continue
+		}
+		m.forget(s)
+		s.log.Warn("session lost to another gateway")
+		s.abandon(errTakenOver)
+	}
+}
+
+// forget takes a session and its operations out of the tables; false if it is not there.
+func (m *Manager) forget(s *Session) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, there := m.sessions[s.ID]
+	if there {
+		delete(m.sessions, s.ID)
+		m.count.add(s.Identity.User, hostOf(s.rec.ClientAddr), -1)
+	}
+	return there
 }
 
 // keepRecords is for how long records of what has ended are kept.
@@ -226,8 +300,9 @@ func (m *Manager) closeIdle(ctx context.Context) {
 		}
 	}
 	for _, s := range ss {
-		if since := s.idleSince(); !since.IsZero() && now.Sub(since) > m.opt.IdleTimeout {
-			_ = m.Close(ctx, s, fmt.Sprintf("idle for session.idle_timeout (%s)", m.opt.IdleTimeout))
+		since, patience := s.idleSince(), limit(m.opt.IdleTimeout, s.record().Conf, IdleKey)
+		if !since.IsZero() && now.Sub(since) > patience {
+			_ = m.Close(ctx, s, fmt.Sprintf("nobody has used it for %s (session.idle_timeout, or its own %s)", patience, IdleKey))
 		}
 	}
 }

@@ -196,7 +196,7 @@ func (o *Operation) Close(ctx context.Context) error {
 	}
 	o.spool.Close()
 	o.update(func(s *Snapshot) { s.State = Closed })
-	return o.Session.manager.opt.Store.CloseOperation(context.WithoutCancel(ctx), o.ID, time.Now())
+	return o.Session.manager.ledger.closeOperation(context.WithoutCancel(ctx), o.ID, o.Session.fence(), time.Now())
 }
 
 func (o *Operation) touch() {

@@ -78,7 +78,7 @@ func (o *Operation) finish(ctx context.Context, err error) {
 	if failure != nil {
 		o.rec.ErrorClass, o.rec.SQLState, o.rec.ErrorMessage = failure.Class, failure.SQLState, failure.Message
 	}
-	if err := o.Session.manager.opt.Store.UpdateOperation(context.WithoutCancel(ctx), o.rec); err != nil {
+	if err := o.Session.manager.ledger.updateOperation(context.WithoutCancel(ctx), o.rec); err != nil {
 		o.Session.log.Error("cannot store the operation", "operation", o.ID, "error", err)
 	}
 	if hook := o.Session.manager.opt.Hooks.OperationEnded; hook != nil {
@@ -188,7 +188,7 @@ func (o *Operation) onEngine(ctx context.Context, f func(context.Context, engine
 	}
 	if o.rec.EngineID != lease.EngineID() {
 		o.rec.EngineID = lease.EngineID()
-		if err := o.Session.manager.opt.Store.UpdateOperation(ctx, o.rec); err != nil {
+		if err := o.Session.manager.ledger.updateOperation(ctx, o.rec); err != nil {
 			return fmt.Errorf("store the operation before its engine hears of it: %w", err)
 		}
 	}
@@ -248,8 +248,8 @@ func (o *Operation) lockOverlay(ctx context.Context, remote engines.Session) (fu
 // drain takes the execution's rows into the spool at full speed, and interrupts it when the operation is stopped.
 func (o *Operation) drain(ctx context.Context, exec engines.Execution) (err error) {
 	defer func() {
-		if errors.Is(context.Cause(ctx), engines.ErrLost) {
-			return
+		if cause := context.Cause(ctx); errors.Is(cause, engines.ErrLost) || errors.Is(cause, errTakenOver) {
+			return // there is no execution any more, or it is another gateway's
 		}
 		o.exec = exec
 		if err == nil {

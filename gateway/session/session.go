@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -56,7 +57,7 @@ const allOverlays = 1 << 30
 func newSession(m *Manager, req OpenRequest) (*Session, error) {
 	now := time.Now()
 	rec := store.Session{
-		ID: uuid.New(), User: req.Identity.User, RealUser: req.Identity.RealUser, Groups: req.Identity.Groups, FrontEnd: req.FrontEnd,
+		ID: uuid.New(), Replica: m.opt.Replica(), Fence: 1, User: req.Identity.User, RealUser: req.Identity.RealUser, Groups: req.Identity.Groups, FrontEnd: req.FrontEnd,
 		ClientAddr: req.ClientAddr, Protocol: req.Protocol, Conf: maps.Clone(req.Conf), Catalog: req.Catalog, Database: req.Database,
 		OpenedAt: now, SeenAt: now,
 	}
@@ -150,7 +151,7 @@ func (s *Session) record() store.Session {
 }
 
 func (s *Session) save(ctx context.Context) {
-	if err := s.manager.opt.Store.UpdateSession(context.WithoutCancel(ctx), s.record()); err != nil {
+	if err := s.manager.ledger.updateSession(context.WithoutCancel(ctx), s.record()); err != nil {
 		s.log.Error("cannot store the session", "error", err)
 	}
 }
@@ -180,9 +181,19 @@ func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Se
 		report("The session's engine is gone: " + s.lease.Err().Error())
 		s.detach()
 	}
+	if s.remote != nil && s.lease.Draining() && !s.busy() {
+		report("The session's engine is to end; the session goes on with another one")
+		_ = s.remote.Close(ctx)
+		s.detach()
+	}
 	if s.remote != nil {
 		return s.remote, s.lease, nil
 	}
+	if max, n := int64(s.manager.opt.Limits.Waiting), s.manager.waiting.Add(1); max > 0 && n > max {
+		s.manager.waiting.Add(-1)
+		return nil, nil, limitError("waiting", int(max), "too many statements wait for engines to start; try again in a moment")
+	}
+	defer s.manager.waiting.Add(-1)
 	rec := s.record()
 	decision, err := s.manager.opt.Route(rec.User, rec.Conf[ClusterKey])
 	if err != nil {
@@ -212,7 +223,7 @@ func (s *Session) attach(ctx context.Context, lease *launch.Lease, report func(s
 	kept := s.journal
 	s.mu.Unlock()
 	rec := s.record()
-	if err := s.manager.opt.Store.UpdateSession(context.WithoutCancel(ctx), rec); err != nil {
+	if err := s.manager.ledger.updateSession(context.WithoutCancel(ctx), rec); err != nil {
 		return fmt.Errorf("store the session before its engine hears of it: %w", err)
 	}
 	remote, err := lease.Engine().OpenSession(ctx, engines.SessionSpec{
@@ -221,11 +232,17 @@ func (s *Session) attach(ctx context.Context, lease *launch.Lease, report func(s
 	if known && errors.Is(err, engines.ErrLost) {
 		return s.attach(ctx, lease, report) // the engine has forgotten it: begin there anew
 	}
-	if err == nil && !known {
-		err = kept.replay(ctx, remote, rec.Catalog, rec.Database, report)
-	}
 	if err != nil {
 		return err
+	}
+	if !known {
+		if err = s.manager.initialize(ctx, remote, rec.Conf); err == nil {
+			err = kept.replay(ctx, remote, rec.Catalog, rec.Database, report)
+		}
+		if err != nil {
+			_ = remote.Close(context.WithoutCancel(ctx))
+			return err
+		}
 	}
 	s.lease, s.remote = lease, remote
 	s.setAttached(true)
@@ -274,11 +291,11 @@ func (s *Session) Execute(ctx context.Context, req ExecuteRequest) (*Operation, 
 		return nil, err
 	}
 	o.overlay = req.Overlay
-	limit := s.manager.opt.QueryTimeout
-	if req.Timeout > 0 && (limit <= 0 || req.Timeout < limit) {
-		limit = req.Timeout
+	patience := limit(s.manager.opt.QueryTimeout, s.record().Conf, TimeoutKey)
+	if req.Timeout > 0 && (patience <= 0 || req.Timeout < patience) {
+		patience = req.Timeout
 	}
-	o.begin(limit, func(run context.Context) error { return o.runStatement(run, st) })
+	o.begin(patience, func(run context.Context) error { return o.runStatement(run, st) })
 	return o, nil
 }
 
@@ -300,18 +317,53 @@ func (s *Session) newOperation(ctx context.Context, kind Kind, text string) (*Op
 		return nil, errStopping
 	}
 	s.touch()
+	if max := s.manager.opt.Limits.OperationsPerSession; max > 0 && s.open() >= max {
+		return nil, limitError("operations_per_session", max, "the session has too many operations; close some")
+	}
 	now := time.Now()
-	rec := store.Operation{ID: uuid.New(), SessionID: s.ID, Kind: string(kind), Statement: text,
+	rec := store.Operation{ID: uuid.New(), SessionID: s.ID, Fence: s.fence(), Kind: string(kind), Statement: text,
 		State: string(Pending), EngineID: s.engineID(), EngineOp: uuid.New(), CreatedAt: now}
 	if _, err := rand.Read(rec.Secret[:]); err != nil {
 		return nil, err
 	}
-	if err := s.manager.opt.Store.CreateOperation(ctx, rec); err != nil {
+	written, err := s.manager.ledger.createOperation(ctx, rec)
+	if err != nil {
 		return nil, fmt.Errorf("store the operation: %w", err)
 	}
 	o := s.fromRecord(ctx, rec)
 	s.keep(o)
+	if !written {
+		o.log.Say("The store cannot be reached at the moment: this statement runs, but would not survive the end of this gateway")
+	}
 	return o, nil
+}
+
+// open is how many operations of the session have open handles.
+func (s *Session) open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ops)
+}
+
+// busy says that an operation besides the one that asks still has to do with the engine.
+func (s *Session) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	running := 0
+	for _, o := range s.ops {
+		select {
+		case <-o.done:
+		default:
+			running++
+		}
+	}
+	return running > 1
+}
+
+func (s *Session) fence() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.Fence
 }
 
 // close ends the session's operations and tells its engine.
@@ -332,6 +384,26 @@ func (s *Session) close(ctx context.Context, why error) {
 		if err := s.remote.Close(ctx); err != nil && !errors.Is(err, engines.ErrLost) {
 			s.log.Debug("cannot close the session on its engine", "error", err)
 		}
+		s.detach()
+	}
+}
+
+// abandon ends the session here without telling its engine, where it goes on for another gateway.
+func (s *Session) abandon(why error) {
+	s.mu.Lock()
+	ops := slices.Collect(maps.Values(s.ops))
+	s.mu.Unlock()
+	for _, o := range ops {
+		s.manager.drop(o)
+	}
+	s.end(why)
+	for _, o := range ops {
+		<-o.done
+		o.spool.Close()
+	}
+	s.engine <- struct{}{}
+	defer func() { <-s.engine }()
+	if s.remote != nil {
 		s.detach()
 	}
 }

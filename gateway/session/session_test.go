@@ -17,6 +17,7 @@ import (
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/launch"
 	"github.com/sluicedata/sluice/gateway/auth"
+	"github.com/sluicedata/sluice/gateway/replica"
 	"github.com/sluicedata/sluice/gateway/spool"
 	"github.com/sluicedata/sluice/gateway/store"
 	"github.com/sluicedata/sluice/router"
@@ -49,10 +50,6 @@ func (w *world) Renew(context.Context, engines.Tag) error {
 func (w *world) Close() error                                          { return nil }
 func (w *world) List(context.Context) ([]engines.App, error)           { return nil, nil }
 func (w *world) Log(context.Context, engines.Tag, int) (string, error) { return "", nil }
-func (w *world) FindEngine(context.Context, string) (launch.Record, bool, error) {
-	return launch.Record{}, false, nil
-}
-func (w *world) SaveEngine(context.Context, launch.Record) error { return nil }
 func (w *world) Identify(context.Context) (engines.Identity, error) {
 	return engines.Identity{Tag: w.tag}, nil
 }
@@ -144,9 +141,11 @@ func play(t *testing.T, change ...func(*Options)) (*world, *Manager) {
 	require.NoError(t, err)
 	w := &world{store: st, events: make(chan engines.Event), cancelled: make(chan string, 10)}
 	log := slog.New(slog.DiscardHandler)
-	l := launch.New(launch.Options{Clusters: map[string]engines.Cluster{"c": w}, Drivers: map[engines.Kind]engines.Driver{"spark": w}, Store: w,
+	r, err := replica.Join(t.Context(), replica.Options{Store: st, Timeout: time.Hour, Log: log})
+	require.NoError(t, err)
+	l := launch.New(launch.Options{Clusters: map[string]engines.Cluster{"c": w}, Drivers: map[engines.Kind]engines.Driver{"spark": w}, Store: replica.Engines{Replica: r},
 		StartTimeout: time.Minute, IdleTimeout: time.Hour, Lease: time.Minute, Log: log})
-	opt := Options{Store: st, Engines: l, Kind: "spark", ShareLevel: launch.User, LogLines: 100, IdleTimeout: time.Hour, OperationIdleTimeout: time.Hour, Log: log,
+	opt := Options{Store: st, Replica: r.ID, Engines: l, Kind: "spark", ShareLevel: launch.User, LogLines: 100, IdleTimeout: time.Hour, OperationIdleTimeout: time.Hour, Log: log,
 		Spool: spool.Limits{Dir: t.TempDir(), Memory: 1 << 20, Disk: 1 << 20},
 		Route: func(user, wish string) (router.Decision, error) {
 			return router.Named{Default: "c"}.Pick(router.Request{User: user, Cluster: wish}, []router.State{{Name: "c"}})

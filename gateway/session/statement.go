@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -185,4 +186,45 @@ func nextWord(s string) (word, rest string) {
 		return s, ""
 	}
 	return s[:end], s[end:]
+}
+
+// split parts a text at the semicolons that are in no quotes and no comment.
+func split(text string) []string {
+	var out []string
+	start := 0
+	for i := 0; i < len(text); {
+		switch c := text[i]; {
+		case c == ';':
+			out = append(out, text[start:i])
+			i++
+			start = i
+		case c == '\'' || c == '"' || c == '`':
+			i = skipQuoted(text, i)
+		case strings.HasPrefix(text[i:], "--") || strings.HasPrefix(text[i:], "/*"):
+			i = len(text) - len(skipBlank(text[i:]))
+			if strings.HasPrefix(text[i:], "/*") { // a hint, or a comment without an end
+				i += 2
+			}
+		default:
+			i++
+		}
+	}
+	out = append(out, text[start:])
+	return slices.DeleteFunc(out, func(s string) bool { return skipBlank(s) == "" })
+}
+
+// skipQuoted returns where the quoted text that begins at i is over.
+func skipQuoted(text string, i int) int {
+	quote := text[i]
+	for i++; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			if quote != '`' {
+				i++
+			}
+		case quote:
+			return i + 1
+		}
+	}
+	return len(text)
 }

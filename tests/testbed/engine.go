@@ -17,7 +17,11 @@ import (
 // Store opens the records of a gateway, running or not.
 func (g *Gateway) Store(t T) *store.Store {
 	t.Helper()
-	st, err := store.Open(context.Background(), filepath.Join(g.DataDir, "sluice.db"))
+	at := g.StoreURL
+	if at == "" {
+		at = filepath.Join(g.DataDir, "sluice.db")
+	}
+	st, err := store.Open(context.Background(), at)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -50,13 +50,14 @@ func Binary(t T) string {
 
 // Gateway is a running gateway process.
 type Gateway struct {
-	DataDir string
-	Thrift  string // host:port
-	HTTP    string
-	Cmd     *exec.Cmd
-	log     *lockedBuffer
-	ended   chan struct{}
-	t       T
+	DataDir  string
+	StoreURL string // empty for the file in DataDir
+	Thrift   string // host:port
+	HTTP     string
+	Cmd      *exec.Cmd
+	log      *lockedBuffer
+	ended    chan struct{}
+	t        T
 }
 
 type lockedBuffer struct {

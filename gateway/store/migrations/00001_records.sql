@@ -1,37 +1,53 @@
+-- One schema for both databases: SQLite takes BYTEA for a type without a conversion. Statements and messages are bytes,
+-- because clients send any, and PostgreSQL's text takes no NUL.
 -- +goose Up
+CREATE TABLE replicas (
+  id         TEXT PRIMARY KEY,
+  address    TEXT NOT NULL,
+  started_at BIGINT NOT NULL,
+  seen_at    BIGINT NOT NULL
+);
+
 CREATE TABLE sessions (
   id             TEXT PRIMARY KEY,
-  secret         BLOB NOT NULL,
+  replica        TEXT NOT NULL,
+  fence          BIGINT NOT NULL,
+  secret         BYTEA NOT NULL,
   user_name      TEXT NOT NULL,
   real_user      TEXT NOT NULL,
+  user_groups    TEXT NOT NULL,
   front_end      TEXT NOT NULL,
   client_addr    TEXT NOT NULL,
   protocol       INTEGER NOT NULL,
   conf           TEXT NOT NULL,
   catalog        TEXT NOT NULL,
   database_name  TEXT NOT NULL,
+  journal        TEXT NOT NULL,
   engine_id      TEXT NOT NULL,
   engine_session TEXT NOT NULL,
   opened_at      BIGINT NOT NULL,
   seen_at        BIGINT NOT NULL,
   closed_at      BIGINT
 );
-CREATE INDEX sessions_open ON sessions (closed_at);
+CREATE INDEX sessions_open ON sessions (replica, closed_at);
+CREATE INDEX sessions_closed ON sessions (closed_at);
 
 CREATE TABLE operations (
   id            TEXT PRIMARY KEY,
   session_id    TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
-  secret        BLOB NOT NULL,
+  fence         BIGINT NOT NULL,
+  secret        BYTEA NOT NULL,
   kind          TEXT NOT NULL,
-  statement     TEXT NOT NULL,
+  statement     BYTEA NOT NULL,
   state         TEXT NOT NULL,
   engine_id     TEXT NOT NULL,
   engine_op     TEXT NOT NULL,
   position      TEXT NOT NULL,
   row_count     BIGINT NOT NULL,
+  fetched       BIGINT NOT NULL,
   error_class   TEXT NOT NULL,
   sql_state     TEXT NOT NULL,
-  error_message TEXT NOT NULL,
+  error_message BYTEA NOT NULL,
   created_at    BIGINT NOT NULL,
   started_at    BIGINT,
   ended_at      BIGINT
@@ -41,6 +57,10 @@ CREATE INDEX operations_session ON operations (session_id);
 CREATE TABLE engines (
   id         TEXT PRIMARY KEY,
   share_key  TEXT NOT NULL,
+  slot       INTEGER NOT NULL,
+  claimed    INTEGER NOT NULL,
+  replica    TEXT NOT NULL,
+  fence      BIGINT NOT NULL,
   cluster    TEXT NOT NULL,
   kind       TEXT NOT NULL,
   tag        TEXT NOT NULL,
@@ -49,13 +69,24 @@ CREATE TABLE engines (
   address    TEXT NOT NULL,
   state      TEXT NOT NULL,
   reason     TEXT NOT NULL,
-  fence      BIGINT NOT NULL,
+  opened     BIGINT NOT NULL,
   created_at BIGINT NOT NULL,
+  idle_since BIGINT NOT NULL,
   ended_at   BIGINT
 );
+-- The claim: of all engines of a key and slot at most one can be had.
+CREATE UNIQUE INDEX engines_claim ON engines (share_key, slot) WHERE claimed = 1;
 CREATE INDEX engines_live ON engines (ended_at);
 
+CREATE TABLE engine_holds (
+  engine_id TEXT NOT NULL REFERENCES engines (id) ON DELETE CASCADE,
+  replica   TEXT NOT NULL,
+  PRIMARY KEY (engine_id, replica)
+);
+
 -- +goose Down
+DROP TABLE engine_holds;
 DROP TABLE engines;
 DROP TABLE operations;
 DROP TABLE sessions;
+DROP TABLE replicas;

@@ -1,0 +1,151 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+)
+
+// Engine is an engine's record.
+type Engine struct {
+	ID                       string
+	ShareKey                 string
+	Slot                     int    // which of several engines of the key
+	Claimed                  bool   // it is the engine that those get who ask for its key and slot
+	Replica                  string // the replica that owns it: decides about its end
+	Fence                    int64  // grows with each owner, so that one that was paused cannot act later
+	Cluster, Kind, Tag, User string
+	AppID, Address           string
+	State, Reason            string
+	Opened                   int64 // sessions that it was ever given
+	CreatedAt, IdleSince     time.Time
+	EndedAt                  *time.Time
+}
+
+// ErrFull says that an engine has been given as many sessions as it takes.
+var ErrFull = errors.New("the engine has all the sessions it takes")
+
+// ClaimEngine stores a new engine, and with it the claim on its key and slot; false if another engine has the claim.
+func (s *Store) ClaimEngine(ctx context.Context, r Engine) (bool, error) {
+	err := s.exec(ctx, ErrFenced, `INSERT INTO engines (id, share_key, slot, claimed, replica, fence, cluster, kind, tag, user_name, app_id, address, state,
+		reason, opened, created_at, idle_since) VALUES ($1,$2,$3,1,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,0,$14,`+s.now+`) ON CONFLICT DO NOTHING`,
+		r.ID, r.ShareKey, r.Slot, r.Replica, r.Fence, r.Cluster, r.Kind, r.Tag, clean(r.User), r.AppID, r.Address, r.State, clean(r.Reason), micros(r.CreatedAt))
+	if errors.Is(err, ErrFenced) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// UpdateEngine stores what its owner learns of an engine, or ErrFenced if it is not the owner any more. An engine that
+// has ended gives up its claim.
+func (s *Store) UpdateEngine(ctx context.Context, r Engine) error {
+	return s.exec(ctx, ErrFenced, `UPDATE engines SET app_id=$1, address=$2, state=$3, reason=$4, ended_at=$5,
+		claimed=CASE WHEN CAST($5 AS BIGINT) IS NULL THEN claimed ELSE 0 END WHERE id=$6 AND replica=$7 AND fence=$8`,
+		r.AppID, r.Address, r.State, clean(r.Reason), microsPtr(r.EndedAt), r.ID, r.Replica, r.Fence)
+}
+
+// YieldEngine gives up the claim of an engine: nobody gets it any more, who has it may go on. unheld says that it does so
+// only if no replica has held the engine for the given time; it returns false if one does, and ErrFenced if the caller
+// does not own the engine any more.
+func (s *Store) YieldEngine(ctx context.Context, r Engine, unheld *time.Duration) (bool, error) {
+	yielded := false
+	err := s.inTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var idle, now int64
+		err := tx.QueryRowContext(ctx, `SELECT idle_since, `+s.now+` FROM engines WHERE id=$1 AND replica=$2 AND fence=$3 AND ended_at IS NULL`+s.forUpdate,
+			r.ID, r.Replica, r.Fence).Scan(&idle, &now)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrFenced
+		}
+		if err != nil {
+			return err
+		}
+		if unheld != nil {
+			var holds int
+			if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM engine_holds WHERE engine_id=$1`, r.ID).Scan(&holds); err != nil {
+				return err
+			}
+			if holds > 0 || now-idle < unheld.Microseconds() {
+				return nil
+			}
+		}
+		yielded = true
+		return unclaim(ctx, tx, r.ID, r.Reason)
+	})
+	return yielded && err == nil, err
+}
+
+func unclaim(ctx context.Context, tx *sql.Tx, id, reason string) error {
+	_, err := tx.ExecContext(ctx, `UPDATE engines SET claimed=0, reason=$1 WHERE id=$2`, clean(reason), id)
+	return err
+}
+
+// HoldEngine tells that a replica uses an engine, which must still be had: its owner does not end it meanwhile. Each call
+// is one more session that the engine was given, up to max; 0 is any number. It fails with ErrNotFound if the engine is
+// not to be had any more. One that is full gives up its claim, so that another can be started, and the call fails with
+// ErrFull.
+func (s *Store) HoldEngine(ctx context.Context, id, replica string, max int) error {
+	full := false
+	err := s.inTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var opened int64
+		err := tx.QueryRowContext(ctx, `SELECT opened FROM engines WHERE id=$1 AND claimed=1 AND ended_at IS NULL`+s.forUpdate, id).Scan(&opened)
+		if err != nil {
+			return none(err)
+		}
+		if full = max > 0 && opened >= int64(max); full {
+			return unclaim(ctx, tx, id, ErrFull.Error())
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE engines SET opened=opened+1 WHERE id=$1`, id); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO engine_holds (engine_id, replica) VALUES ($1,$2) ON CONFLICT DO NOTHING`, id, replica)
+		return err
+	})
+	if err == nil && full {
+		return ErrFull
+	}
+	return err
+}
+
+// UnholdEngine tells that a replica has no use for an engine any more.
+func (s *Store) UnholdEngine(ctx context.Context, id, replica string) error {
+	return s.inTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, `DELETE FROM engine_holds WHERE engine_id=$1 AND replica=$2`, id, replica)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE engines SET idle_since=`+s.now+` WHERE id=$1`, id)
+		return err
+	})
+}
+
+const engineColumns = `SELECT id, share_key, slot, claimed, replica, fence, cluster, kind, tag, user_name, app_id, address, state, reason, opened,
+	created_at, idle_since, ended_at FROM engines`
+
+func scanEngine(row scanner) (Engine, error) {
+	var r Engine
+	var claimed, created, idle int64
+	var ended sql.NullInt64
+	err := row.Scan(&r.ID, &r.ShareKey, &r.Slot, &claimed, &r.Replica, &r.Fence, &r.Cluster, &r.Kind, &r.Tag, &r.User, &r.AppID, &r.Address, &r.State,
+		&r.Reason, &r.Opened, &created, &idle, &ended)
+	r.Claimed, r.CreatedAt, r.IdleSince, r.EndedAt = claimed == 1, time.UnixMicro(created), time.UnixMicro(idle), fromMicros(ended)
+	return r, err
+}
+
+// Engine returns an engine, live or ended.
+func (s *Store) Engine(ctx context.Context, id string) (Engine, error) {
+	return find(ctx, s, scanEngine, engineColumns+` WHERE id=$1`, id)
+}
+
+// ClaimedEngine returns the engine that those get who ask for a key and slot.
+func (s *Store) ClaimedEngine(ctx context.Context, key string, slot int) (Engine, error) {
+	return find(ctx, s, scanEngine, engineColumns+` WHERE share_key=$1 AND slot=$2 AND claimed=1`, key, slot)
+}
+
+// LiveEngines returns the engines that have not ended, oldest first.
+func (s *Store) LiveEngines(ctx context.Context) ([]Engine, error) {
+	return list(ctx, s, scanEngine, engineColumns+` WHERE ended_at IS NULL ORDER BY created_at, id`)
+}

@@ -1,0 +1,273 @@
+package storetest
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/gateway/store"
+)
+
+func newEngine(id, key string) store.Engine {
+	return store.Engine{
+		ID: id, ShareKey: key, Claimed: true, Replica: "r1", Fence: 1, Cluster: "local", Kind: "spark", Tag: "sluice-" + id, User: "ann",
+		AppID: "app-1", Address: "127.0.0.1:1", State: "PENDING", Reason: "asked for", CreatedAt: start,
+	}
+}
+
+// claim stores a new engine with its claim.
+func claim(t *testing.T, s *store.Store, id, key string) store.Engine {
+	t.Helper()
+	e := newEngine(id, key)
+	ok, err := s.ClaimEngine(t.Context(), e)
+	require.NoError(t, err)
+	require.True(t, ok)
+	return e
+}
+
+func testClaims(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	first := claim(t, s, "a", "k")
+	got, err := s.ClaimedEngine(ctx, "k", 0)
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), got.IdleSince, time.Minute, "by the database's clock")
+	first.IdleSince = got.IdleSince
+	require.Equal(t, first, got)
+
+	ok, err := s.ClaimEngine(ctx, newEngine("b", "k"))
+	require.NoError(t, err)
+	require.False(t, ok, "there is one already")
+	_, err = s.Engine(ctx, "b")
+	require.ErrorIs(t, err, store.ErrNotFound, "and nothing is stored of the other")
+	beside := newEngine("c", "k")
+	beside.Slot = 1
+	ok, err = s.ClaimEngine(ctx, beside)
+	require.NoError(t, err)
+	require.True(t, ok, "another slot of the key has a claim of its own")
+
+	ended := first
+	ended.State, ended.EndedAt = "ENDED", ptr(at(1))
+	require.NoError(t, s.UpdateEngine(ctx, ended))
+	ok, err = s.ClaimEngine(ctx, newEngine("b", "k"))
+	require.NoError(t, err)
+	require.True(t, ok, "an engine that ended gives up its claim")
+	got, err = s.ClaimedEngine(ctx, "k", 0)
+	require.NoError(t, err)
+	require.Equal(t, "b", got.ID)
+}
+
+// Fifty ask at once for one engine: one of them gets the claim, and nobody fails.
+func testOneClaim(t *testing.T, s *store.Store) {
+	var won atomic.Int32
+	var wait sync.WaitGroup
+	errs := make(chan error, 50)
+	for i := range cap(errs) {
+		wait.Go(func() {
+			ok, err := s.ClaimEngine(t.Context(), newEngine(fmt.Sprint(i), "k"))
+			if ok {
+				won.Add(1)
+			}
+			errs <- err
+		})
+	}
+	wait.Wait()
+	for range cap(errs) {
+		require.NoError(t, <-errs)
+	}
+	require.Equal(t, int32(1), won.Load())
+}
+
+func testEngines(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	r, other := claim(t, s, "a", "k"), claim(t, s, "b", "l")
+	r.AppID, r.Address, r.State, r.Reason = "app-2", "h:2", "RUNNING", "as it was told"
+	require.NoError(t, s.UpdateEngine(ctx, r))
+	got, err := s.Engine(ctx, "a")
+	require.NoError(t, err)
+	r.IdleSince = got.IdleSince
+	require.Equal(t, r, got)
+	late := r
+	late.Fence = 0
+	require.ErrorIs(t, s.UpdateEngine(ctx, late), store.ErrFenced)
+	late = r
+	late.Replica = "r2"
+	require.ErrorIs(t, s.UpdateEngine(ctx, late), store.ErrFenced)
+
+	list, err := s.LiveEngines(ctx)
+	require.NoError(t, err)
+	require.Len(t, list, 2)
+	require.Equal(t, other.ID, list[1].ID)
+	require.Equal(t, other.Address, list[1].Address, "changes of one engine must not reach another")
+	r.EndedAt = ptr(at(1))
+	require.NoError(t, s.UpdateEngine(ctx, r))
+	list, err = s.LiveEngines(ctx)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+}
+
+func within(d time.Duration) *time.Duration { return &d }
+
+func testHolds(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	e := claim(t, s, "a", "k")
+	yield := func(unheld time.Duration) bool {
+		t.Helper()
+		ok, err := s.YieldEngine(ctx, e, within(unheld))
+		require.NoError(t, err)
+		return ok
+	}
+	require.NoError(t, s.HoldEngine(ctx, "a", "r1", 0))
+	require.NoError(t, s.HoldEngine(ctx, "a", "r2", 0))
+	require.NoError(t, s.UnholdEngine(ctx, "a", "r1"))
+	require.False(t, yield(0), "another replica holds it")
+	require.NoError(t, s.UnholdEngine(ctx, "a", "r2"))
+	require.False(t, yield(time.Hour), "it has not been idle for long enough")
+	require.NoError(t, s.HoldEngine(ctx, "a", "r2", 0), "and can be had until then")
+	require.NoError(t, s.UnholdEngine(ctx, "a", "r2"))
+	require.True(t, yield(0))
+	require.ErrorIs(t, s.HoldEngine(ctx, "a", "r1", 0), store.ErrNotFound, "what is to be ended is not to be had any more")
+	_, err := s.ClaimedEngine(ctx, "k", 0)
+	require.ErrorIs(t, err, store.ErrNotFound)
+}
+
+func testFull(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	claim(t, s, "a", "k")
+	require.NoError(t, s.HoldEngine(ctx, "a", "r1", 2))
+	require.NoError(t, s.HoldEngine(ctx, "a", "r2", 2))
+	require.NoError(t, s.UnholdEngine(ctx, "a", "r2"))
+	require.ErrorIs(t, s.HoldEngine(ctx, "a", "r2", 2), store.ErrFull, "sessions are counted for as long as the engine lives")
+	require.ErrorIs(t, s.HoldEngine(ctx, "a", "r2", 2), store.ErrNotFound)
+	claim(t, s, "b", "k") // a full one stands in nobody's way
+	e, err := s.Engine(ctx, "a")
+	require.NoError(t, err)
+	require.Equal(t, int64(2), e.Opened)
+}
+
+func testYield(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	e := claim(t, s, "a", "k")
+	require.NoError(t, s.HoldEngine(ctx, "a", "r2", 0))
+	late := e
+	late.Fence = 7
+	_, err := s.YieldEngine(ctx, late, nil)
+	require.ErrorIs(t, err, store.ErrFenced)
+	e.Reason = "it is old"
+	ok, err := s.YieldEngine(ctx, e, nil)
+	require.NoError(t, err)
+	require.True(t, ok, "who holds it may go on")
+	got, err := s.Engine(ctx, "a")
+	require.NoError(t, err)
+	require.False(t, got.Claimed)
+	require.Equal(t, "it is old", got.Reason)
+	claim(t, s, "b", "k")
+	ok, err = s.YieldEngine(ctx, e, within(0))
+	require.NoError(t, err)
+	require.False(t, ok)
+	require.NoError(t, s.UnholdEngine(ctx, "a", "r2"))
+	ok, err = s.YieldEngine(ctx, e, within(0))
+	require.NoError(t, err)
+	require.True(t, ok)
+}
+
+func testReplicas(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	require.NoError(t, s.Join(ctx, store.Replica{ID: "r1", Address: "a:1", StartedAt: start}))
+	require.Error(t, s.Join(ctx, store.Replica{ID: "r1", Address: "a:1", StartedAt: start}), "an id is used once")
+	require.NoError(t, s.Join(ctx, store.Replica{ID: "r2", Address: "a:2", StartedAt: at(1)}))
+	require.NoError(t, s.Beat(ctx, "r1"))
+	all, err := s.Replicas(ctx)
+	require.NoError(t, err)
+	require.Len(t, all, 2)
+	require.Equal(t, []string{"r1", "a:1"}, []string{all[0].ID, all[0].Address})
+	require.WithinDuration(t, time.Now(), all[0].SeenAt, time.Minute)
+	silent, err := s.Silent(ctx, time.Hour)
+	require.NoError(t, err)
+	require.Empty(t, silent)
+	silent, err = s.Silent(ctx, -time.Hour)
+	require.NoError(t, err)
+	require.Len(t, silent, 2)
+}
+
+// A replica that was declared dead can change nothing any more that is another's now.
+func testTakeOver(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	for _, id := range []string{"r1", "r2"} {
+		require.NoError(t, s.Join(ctx, store.Replica{ID: id, StartedAt: start}))
+	}
+	sess, closed, theirs := newSession(start), newSession(start), newSession(start)
+	theirs.Replica = "r2"
+	for _, r := range []store.Session{sess, closed, theirs} {
+		require.NoError(t, s.CreateSession(ctx, r))
+	}
+	require.NoError(t, s.CloseSession(ctx, closed.ID, 1, at(1)))
+	op := newOperation(sess.ID, start)
+	require.NoError(t, s.CreateOperation(ctx, op))
+	e := claim(t, s, "a", "k")
+	require.NoError(t, s.HoldEngine(ctx, "a", "r1", 0))
+
+	ok, err := s.TakeOver(ctx, "r1", "r2", time.Hour)
+	require.NoError(t, err)
+	require.False(t, ok, "it is not silent for so long")
+	require.NoError(t, s.UpdateSession(ctx, sess))
+	ok, err = s.TakeOver(ctx, "r1", "r2", 0)
+	require.NoError(t, err)
+	require.True(t, ok)
+	ok, err = s.TakeOver(ctx, "r1", "r2", 0)
+	require.NoError(t, err)
+	require.False(t, ok, "once is enough")
+
+	for name, call := range map[string]func() error{
+		"Beat":            func() error { return s.Beat(ctx, "r1") },
+		"UpdateSession":   func() error { return s.UpdateSession(ctx, sess) },
+		"CloseSession":    func() error { return s.CloseSession(ctx, sess.ID, sess.Fence, start) },
+		"UpdateOperation": func() error { return s.UpdateOperation(ctx, op) },
+		"CloseOperation":  func() error { return s.CloseOperation(ctx, op.ID, op.Fence, start) },
+		"SetFetched":      func() error { return s.SetFetched(ctx, op.ID, op.Fence, 9) },
+		"UpdateEngine":    func() error { return s.UpdateEngine(ctx, e) },
+		"YieldEngine":     func() error { _, err := s.YieldEngine(ctx, e, nil); return err },
+	} {
+		require.ErrorIs(t, call(), store.ErrFenced, name)
+	}
+	mine, err := s.OpenSessions(ctx, "r2")
+	require.NoError(t, err)
+	require.ElementsMatch(t, []uuid.UUID{sess.ID, theirs.ID}, []uuid.UUID{mine[0].ID, mine[1].ID})
+	got, err := s.Engine(ctx, "a")
+	require.NoError(t, err)
+	require.Equal(t, []any{"r2", int64(2), true}, []any{got.Replica, got.Fence, got.Claimed})
+	ok, err = s.YieldEngine(ctx, got, within(0))
+	require.NoError(t, err)
+	require.True(t, ok, "the dead one holds nothing")
+	taken, err := s.Session(ctx, sess.ID)
+	require.NoError(t, err)
+	require.NoError(t, s.UpdateSession(ctx, taken))
+	ops, err := s.OperationsOf(ctx, sess.ID)
+	require.NoError(t, err)
+	require.NoError(t, s.UpdateOperation(ctx, ops[0]))
+}
+
+func testLeave(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	for _, id := range []string{"r1", "r2"} {
+		require.NoError(t, s.Join(ctx, store.Replica{ID: id, StartedAt: start}))
+	}
+	claim(t, s, "a", "k")
+	require.NoError(t, s.HoldEngine(ctx, "a", "r1", 0))
+	require.NoError(t, s.HoldEngine(ctx, "a", "r2", 0))
+	require.NoError(t, s.Leave(ctx, "r1"))
+	all, err := s.Replicas(ctx)
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	require.NoError(t, s.Inherit(ctx, "r2"))
+	got, err := s.Engine(ctx, "a")
+	require.NoError(t, err)
+	require.Equal(t, []any{"r2", int64(3)}, []any{got.Replica, got.Fence})
+	ok, err := s.YieldEngine(ctx, got, within(0))
+	require.NoError(t, err)
+	require.False(t, ok, "the heir holds it")
+}
