@@ -135,6 +135,14 @@ func (c *Cluster) submit(ctx context.Context, l engines.Launch) (engines.App, er
 	if a, err := c.follow(ctx, dir); err == nil { // it runs already
 		return a, nil
 	}
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return engines.App{}, err
+	}
+	defer unlock()
+	if a, err := c.follow(ctx, dir); err == nil { // another gateway was quicker
+		return a, nil
+	}
 	c.prune()
 	if err := c.stage(dir, l); err != nil {
 		return engines.App{}, fmt.Errorf("submit %s to cluster %s: %w", l.Tag, c.opt.Name, err)

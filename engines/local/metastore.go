@@ -42,6 +42,11 @@ func (c *Cluster) metastoreURI(ctx context.Context, java, home string) (string, 
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return "", fmt.Errorf("cluster %s: %w", c.opt.Name, err)
 		}
+		unlock, err := c.lock(ctx)
+		if err != nil {
+			return "", err
+		}
+		defer unlock()
 		running := false
 		if conn, err := dial(ctx, c.appDir(metastoreTag)); err == nil {
 			running = true

@@ -35,9 +35,7 @@ func (c Config) Print(w io.Writer) error {
 func Docs() string {
 	var b strings.Builder
 	b.WriteString("| key | environment | type | default | meaning |\n|---|---|---|---|---|\n")
-	all := Default()
-	all.Profiles["NAME"] = Profile{} // there is none by default
-	for _, k := range keys(all) {
+	for _, k := range documented() {
 		help := k.help
 		if k.oneof != nil {
 			help += " One of: " + strings.Join(k.oneof, ", ") + "."
@@ -49,4 +47,11 @@ func Docs() string {
 		fmt.Fprintf(&b, "| `%s` | `%s` | %s | `%s` | %s |\n", k.name(), k.env(), typeName(k.typ), value, help)
 	}
 	return b.String()
+}
+
+// documented lists the keys of the defaults, and those of what can be named and is not there by default.
+func documented() []key {
+	all := Default()
+	all.Profiles["NAME"] = Profile{}
+	return keys(all)
 }

@@ -58,6 +58,7 @@ type Gateway struct {
 	log      *lockedBuffer
 	ended    chan struct{}
 	t        T
+	mark     string // what the command lines of its processes hold
 }
 
 type lockedBuffer struct {
@@ -98,8 +99,31 @@ func StartGateway(t T, configYAML string, env ...string) *Gateway {
 func (g *Gateway) Restart(configYAML string, env ...string) *Gateway {
 	g.t.Helper()
 	n := startIn(g.t, g.DataDir, configYAML, env)
+	n.StoreURL = g.StoreURL
 	g.t.Cleanup(n.Stop)
 	return n
+}
+
+// StartReplicas starts gateways that share a store and a local cluster, each with a data directory of its own.
+func StartReplicas(t T, n int, storeURL string, env ...string) []*Gateway {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sluice-replicas-")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	env = append([]string{"SLUICE_STORE_URL=" + storeURL, "SLUICE_SECRET=" + strings.Repeat("replicas", 4),
+		"SLUICE_CLUSTERS_LOCAL_DIR=" + filepath.Join(dir, "cluster")}, env...)
+	t.Cleanup(func() {
+		Until(t, 30*time.Second, "no process of the gateways is left", func() bool { return len(processes(dir)) == 0 })
+		_ = os.RemoveAll(dir)
+	})
+	out := make([]*Gateway, n)
+	for i := range out {
+		out[i] = startIn(t, filepath.Join(dir, fmt.Sprintf("replica%d", i)), "", env)
+		out[i].StoreURL, out[i].mark = storeURL, dir
+		t.Cleanup(out[i].Stop)
+	}
+	return out
 }
 
 func startIn(t T, dataDir, configYAML string, env []string) *Gateway {
@@ -112,7 +136,7 @@ func startIn(t T, dataDir, configYAML string, env []string) *Gateway {
 		}
 		args = append(args, "--config", file)
 	}
-	g := &Gateway{DataDir: dataDir, log: &lockedBuffer{}, ended: make(chan struct{}), t: t}
+	g := &Gateway{DataDir: dataDir, mark: dataDir, log: &lockedBuffer{}, ended: make(chan struct{}), t: t}
 	g.Cmd = exec.CommandContext(context.Background(), Binary(t), args...)
 	g.Cmd.Env = append(append(os.Environ(), "SLUICE_DATA_DIR="+dataDir, "SLUICE_LISTEN_THRIFT=127.0.0.1:0", "SLUICE_LISTEN_HTTP=127.0.0.1:0"), env...)
 	g.Cmd.Stdout, g.Cmd.Stderr = g.log, g.log
@@ -171,6 +195,12 @@ func (g *Gateway) Stop() {
 // ExitCode is the process's exit code once it has ended.
 func (g *Gateway) ExitCode() int { <-g.ended; return g.Cmd.ProcessState.ExitCode() }
 
+// Pause stops the process until Resume: it neither beats nor answers.
+func (g *Gateway) Pause() { _ = g.Cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume lets a paused process go on.
+func (g *Gateway) Resume() { _ = g.Cmd.Process.Signal(syscall.SIGCONT) }
+
 // Kill ends the gateway without a chance to tidy up.
 func (g *Gateway) Kill() {
 	_ = g.Cmd.Process.Kill()
@@ -178,7 +208,7 @@ func (g *Gateway) Kill() {
 }
 
 // Processes lists the processes that belong to the gateway's data directory: supervisors, engines, the catalogue.
-func (g *Gateway) Processes() []int { return processes(g.DataDir) }
+func (g *Gateway) Processes() []int { return processes(g.mark) }
 
 // Engines lists the JVMs of its engines.
 func (g *Gateway) Engines() []int {

@@ -3,11 +3,13 @@ package testbed
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/apache/thrift/lib/go/thrift"
@@ -111,6 +113,22 @@ func TryDialHS2(t T, address, user, password string) (*HS2, error) {
 	}
 	proto := thrift.NewTBinaryProtocolConf(&saslFrames{Conn: conn, in: bufio.NewReaderSize(conn, 64<<10)}, &thrift.TConfiguration{MaxMessageSize: 1 << 30})
 	return &HS2{TCLIServiceClient: tcli.NewTCLIServiceClient(thrift.NewTStandardClient(proto, proto)), Conn: conn, t: t}, nil
+}
+
+// OverHTTP makes a client of the HTTP port whose every request carries the headers.
+func OverHTTP(t T, g *Gateway, user string, headers map[string]string) *tcli.TCLIServiceClient {
+	t.Helper()
+	trans, err := thrift.NewTHttpClientWithOptions("http://"+g.HTTP+"/cliservice", thrift.THttpClientOptions{Client: http.DefaultClient})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	h := trans.(*thrift.THttpClient)
+	h.SetHeader("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user+":x")))
+	for k, v := range headers {
+		h.SetHeader(k, v)
+	}
+	proto := thrift.NewTBinaryProtocolConf(trans, &thrift.TConfiguration{})
+	return tcli.NewTCLIServiceClient(thrift.NewTStandardClient(proto, proto))
 }
 
 // Open opens a session.

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"net"
 	"net/url"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 )
 
 // Postgres is a running PostgreSQL server with a database of ours. It can be taken away for a while.
@@ -23,6 +26,7 @@ type Postgres struct {
 	port int
 	cmd  *exec.Cmd
 	t    T
+	made int // databases
 }
 
 // StartPostgres starts a PostgreSQL server on a directory of its own. It is Debian's, installed if it is not there.
@@ -138,4 +142,25 @@ func freePort(t T) int {
 	}
 	defer func() { _ = l.Close() }()
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Database makes an empty database of its own for a test, and returns its URL.
+func (p *Postgres) Database(t T) string {
+	t.Helper()
+	admin, err := sql.Open("pgx", p.URL)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer func() { _ = admin.Close() }()
+	p.made++
+	name := fmt.Sprintf("test_%d", p.made)
+	if _, err := admin.ExecContext(context.Background(), "CREATE DATABASE "+name); err != nil {
+		t.Fatalf("%v", err)
+	}
+	at, err := url.Parse(p.URL)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	at.Path = name
+	return at.String()
 }
