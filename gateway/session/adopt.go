@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -98,15 +97,13 @@ func (o *Operation) Fetched() int64 { return o.fetched }
 
 // SetFetched keeps how far the client has read, as long as the statement runs: should this gateway be killed, the next
 // one goes on there. Once it has ended its rows are only here, and nothing needs to be kept.
-func (o *Operation) SetFetched(ctx context.Context, rows int64) error {
+func (o *Operation) SetFetched(ctx context.Context, rows int64) {
 	if done, _ := o.spool.Done(); done {
-		return nil
+		return
 	}
-	err := o.Session.manager.opt.Store.SetFetched(ctx, o.ID, o.Session.fence(), rows)
-	if errors.Is(err, store.ErrUnavailable) {
-		return nil // who reads goes on; after a kill it would have to begin anew
+	if err := o.Session.manager.opt.Store.SetFetched(ctx, o.ID, o.Session.fence(), rows); err != nil {
+		o.Session.log.Debug("cannot store how far a client has read", "operation", o.ID, "error", err)
 	}
-	return err
 }
 
 func (s *Session) fromRecord(ctx context.Context, rec store.Operation) *Operation {
