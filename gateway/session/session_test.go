@@ -135,6 +135,7 @@ func (e *execution) Next(ctx context.Context) (arrow.RecordBatch, engines.Positi
 	e.done = true
 	return one(), engines.Position{Rows: 1}, nil
 }
+func (e *execution) Durable(engines.Position)      {}
 func (e *execution) Cancel(context.Context) error  { e.w.cancelled <- e.sql; return nil }
 func (e *execution) Release(context.Context) error { return nil }
 
