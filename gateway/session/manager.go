@@ -56,7 +56,8 @@ type Options struct {
 
 // Manager holds all sessions of this gateway.
 type Manager struct {
-	opt Options
+	opt   Options
+	spool *spool.Pool
 
 	mu       sync.Mutex
 	sessions map[uuid.UUID]*Session
@@ -66,7 +67,7 @@ type Manager struct {
 
 // NewManager makes an empty Manager. Run must be called for idle sessions to be closed.
 func NewManager(opt Options) *Manager {
-	return &Manager{opt: opt, sessions: map[uuid.UUID]*Session{}, ops: map[uuid.UUID]*Operation{}}
+	return &Manager{opt: opt, spool: spool.NewPool(opt.Spool), sessions: map[uuid.UUID]*Session{}, ops: map[uuid.UUID]*Operation{}}
 }
 
 // OpenRequest asks for a session.
@@ -166,7 +167,8 @@ func (m *Manager) drop(o *Operation) {
 	o.Session.mu.Unlock()
 }
 
-func (m *Manager) newSpool() *spool.Spool { return spool.New(m.opt.Spool) }
+// Spooled tells how many bytes of results are in memory and on disk.
+func (m *Manager) Spooled() (memory, disk int64) { return m.spool.Usage() }
 
 // Counts tells how many sessions and operations there are.
 func (m *Manager) Counts() (sessions, operations int) {

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/gateway/spool"
 )
 
 // cancelTime bounds how long the engine may take to hear that a statement is to be stopped.
@@ -261,6 +262,8 @@ func (o *Operation) drain(ctx context.Context, exec engines.Execution) (err erro
 			o.Session.log.Debug("cannot interrupt an execution", "operation", o.ID, "error", cerr)
 		}
 	}()
+	// After a restart the engine tells Spark's own types no more: they come with the first response only.
+	schema := o.spool.Known()
 	for {
 		batch, at, err := exec.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -272,14 +275,32 @@ func (o *Operation) drain(ctx context.Context, exec engines.Execution) (err erro
 		if err != nil {
 			return err
 		}
+		if schema == nil {
+			schema = exec.Schema()
+		}
 		o.rec.Rows, o.rec.Position = at.Rows, at.Token
-		if err := o.spool.Append(withSchema(batch, exec.Schema())); err != nil {
-			return &Failure{Class: "SLUICE_SPOOL", SQLState: "54000", Message: err.Error()}
+		durable, err := o.spool.Append(withSchema(batch, schema), at.Token)
+		if err != nil {
+			return spoolFailure(err)
+		}
+		if durable {
+			exec.Durable(at)
 		}
 		if o.Snapshot().State == Running {
 			o.update(func(s *Snapshot) { s.State = Finished })
 		}
 	}
+}
+
+// spoolFailure says what the spool met in the user's words: its text names the key and the next step.
+func spoolFailure(err error) error {
+	switch {
+	case errors.Is(err, spool.ErrFull):
+		return &Failure{Class: "SLUICE_SPOOL_FULL", SQLState: "54000", Message: err.Error()}
+	case errors.Is(err, spool.ErrDisk):
+		return &Failure{Class: "SLUICE_SPOOL_DISK", SQLState: "58030", Message: err.Error()}
+	}
+	return err
 }
 
 // release lets the engine forget the execution. It comes last: nobody has to wait for it.

@@ -148,7 +148,7 @@ func play(t *testing.T, change ...func(*Options)) (*world, *Manager) {
 	l := launch.New(launch.Options{Clusters: map[string]engines.Cluster{"c": w}, Drivers: map[engines.Kind]engines.Driver{"spark": w}, Store: w,
 		StartTimeout: time.Minute, IdleTimeout: time.Hour, Lease: time.Minute, Log: log})
 	opt := Options{Store: st, Engines: l, Kind: "spark", ShareLevel: launch.User, LogLines: 100, IdleTimeout: time.Hour, OperationIdleTimeout: time.Hour, Log: log,
-		Spool: spool.Limits{Dir: t.TempDir(), Memory: 1 << 20, Disk: 1 << 20},
+		Spool: spool.Limits{Dir: t.TempDir(), Memory: 1 << 20, Disk: 1 << 20, TotalMemory: 1 << 20, TotalDisk: 1 << 20},
 		Route: func(user, wish string) (router.Decision, error) {
 			return router.Named{Default: "c"}.Pick(router.Request{User: user, Cluster: wish}, []router.State{{Name: "c"}})
 		}}
