@@ -12,7 +12,7 @@ import (
 
 // forgetPause is how long a release waits for a later one to take its place. A server drops what it has sent beyond
 // 10 MiB by itself, so a release frees no more than that, and is not worth a call for every batch.
-const forgetPause = 200 * time.Millisecond
+const forgetPause = 100 * time.Millisecond
 
 // forgetter releases responses on the server behind the reader's back: one call at a time, the newest place wins.
 type forgetter struct {
