@@ -35,6 +35,8 @@ type world struct {
 	answer    func(sql string) error
 	cancelled chan string
 	check     func(engines.OperationID)
+	attach    func(engines.Position) (engines.Execution, error)
+	start     func() engines.Execution // instead of answer
 }
 
 const block = "BLOCK"
@@ -85,8 +87,8 @@ func (r *remote) Close(context.Context) error { return nil }
 func (r *remote) TableSchema(context.Context, ...string) ([]engines.TableColumn, error) {
 	return nil, nil
 }
-func (r *remote) Attach(context.Context, engines.OperationID, engines.Position) (engines.Execution, error) {
-	return nil, io.EOF
+func (r *remote) Attach(_ context.Context, _ engines.OperationID, at engines.Position) (engines.Execution, error) {
+	return r.w.attach(at)
 }
 func (r *remote) Set(_ context.Context, conf map[string]*string) (map[string]*string, error) {
 	told, before := map[string]string{}, map[string]*string{}
@@ -108,6 +110,9 @@ func (r *remote) Start(_ context.Context, id engines.OperationID, q engines.Quer
 	r.w.mu.Unlock()
 	if check != nil {
 		check(id)
+	}
+	if r.w.start != nil {
+		return r.w.start(), nil
 	}
 	return &execution{w: r.w, sql: q.SQL}, nil
 }

@@ -82,7 +82,11 @@ func (p *Pool) Sweep() (int, error) {
 		if !ours || p.live[e.Name()] || uuid.Validate(id) != nil {
 			continue
 		}
-		if err := os.Remove(filepath.Join(p.limits.Dir, e.Name())); err != nil {
+		err := os.Remove(filepath.Join(p.limits.Dir, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) { // its operation has ended in the meantime
+			continue
+		}
+		if err != nil {
 			return swept, p.diskError(err)
 		}
 		swept++
