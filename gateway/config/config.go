@@ -114,7 +114,7 @@ func Default() Config {
 			MaxConnections: 4096, FetchBytes: 8 << 20, CloseOnDisconnect: true, DisconnectGrace: 30 * time.Second,
 		},
 		Session:       Session{IdleTimeout: 6 * time.Hour, OperationIdleTimeout: 3 * time.Hour, LogLines: 10_000},
-		Spool:         Spool{Memory: 16 << 20, Disk: 20 << 30, TotalMemory: 256 << 20, TotalDisk: 100 << 30},
+		Spool:         Spool{Memory: 8 << 20, Disk: 20 << 30, TotalMemory: 256 << 20, TotalDisk: 100 << 30},
 		Engine:        Engine{Cluster: "local", ShareLevel: "user", StartTimeout: 5 * time.Minute, IdleTimeout: 30 * time.Minute, Lease: time.Minute, Memory: "1g", Conf: map[string]string{}},
 		Spark:         Spark{Version: "4.3.0"},
 		Clusters:      map[string]Cluster{"local": {Kind: "local"}},

@@ -254,7 +254,7 @@ func TestSpoolLimits(t *testing.T) {
 	fails(1_000_000, "spool.disk is 20971520 bytes", "raise spool.disk")
 	op := c.Async(fmt.Sprintf(wide, 500_000))
 	taken(t, g, op, 500_000)
-	fails(510_000, "reach spool.total_disk, 31457280 bytes", "close results that are no longer needed")
+	fails(560_000, "reach spool.total_disk, 31457280 bytes", "close results that are no longer needed")
 	p := &pages{t: t, c: c.TCLIServiceClient, op: op}
 	for p.fetch(100_000) {
 		continue
