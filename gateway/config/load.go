@@ -54,7 +54,7 @@ func Load(path string, environ []string) (Config, []Warning, error) {
 	if cfg, err = unmarshal(k); err != nil {
 		return Config{}, nil, err
 	}
-	for _, p := range []*string{&cfg.DataDir, &cfg.Auth.File, &cfg.Spark.Home, &cfg.Spark.JavaHome} {
+	for _, p := range []*string{&cfg.DataDir, &cfg.Spool.Dir, &cfg.Auth.File, &cfg.Spark.Home, &cfg.Spark.JavaHome} {
 		if *p, err = expand(*p); err != nil {
 			return Config{}, nil, err
 		}

@@ -77,6 +77,12 @@ func (c Config) Validate() error {
 	if c.Store.URL != "" && c.Secret == "" {
 		wrong("secret", "must be set, and be the same on every gateway that shares store.url: engine tokens are derived from it")
 	}
+	if c.Spool.Memory > c.Spool.TotalMemory {
+		wrong("spool.memory", "%s is more than spool.total_memory, %s", c.Spool.Memory, c.Spool.TotalMemory)
+	}
+	if c.Spool.Disk > c.Spool.TotalDisk {
+		wrong("spool.disk", "%s is more than spool.total_disk, %s", c.Spool.Disk, c.Spool.TotalDisk)
+	}
 	if _, ok := c.Clusters[c.Engine.Cluster]; !ok {
 		names := slices.Sorted(maps.Keys(c.Clusters))
 		wrong("engine.cluster", "there is no cluster %q; clusters are %s%s", c.Engine.Cluster, strings.Join(names, ", "), didYouMean(c.Engine.Cluster, names))

@@ -47,7 +47,7 @@ func serve(t *testing.T, w *sim.World, dir string, change ...func(*session.Optio
 		Store: replica.Engines{Replica: r}, StartTimeout: time.Minute, IdleTimeout: time.Hour, Lease: time.Minute, Log: log})
 	opt := session.Options{Store: st, Replica: r.ID, Engines: l, Kind: "spark", ShareLevel: launch.User, LogLines: 100,
 		IdleTimeout: 6 * time.Hour, OperationIdleTimeout: 3 * time.Hour, Log: log,
-		Spool: spool.Limits{Dir: dir, Memory: 1 << 20, Disk: 1 << 20},
+		Spool: spool.Limits{Dir: dir, Memory: 1 << 20, Disk: 1 << 20, TotalMemory: 1 << 20, TotalDisk: 1 << 20},
 		Route: func(user, wish string) (router.Decision, error) {
 			return router.Named{Default: "c"}.Pick(router.Request{User: user, Cluster: wish}, []router.State{{Name: "c"}})
 		}}
@@ -233,5 +233,203 @@ func TestEveryMessageMayFail(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// A statement that only reads, and of which nobody has had a row, is run again when its engine is lost, if its session
+// says so.
+func TestReadsAreRunAgain(t *testing.T) {
+	for name, tc := range map[string]struct {
+		text  string
+		retry string
+		read  bool // the client has had a row when the engine is lost
+		again bool
+	}{
+		"a query":                    {"SELECT ROWS 2", "true", false, true},
+		"a list":                     {"SHOW TABLES", "true", false, true},
+		"a common table expression":  {"WITH a AS (SELECT 1) SELECT * FROM a", "true", false, true},
+		"nobody asked for it":        {"SELECT ROWS 2", "", false, false},
+		"not wanted":                 {"SELECT ROWS 2", "false", false, false},
+		"it has been read":           {"SELECT ROWS 2", "true", true, false},
+		"it writes":                  {"INSERT INTO t SELECT 1", "true", false, false},
+		"it writes by an expression": {"WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a", "true", false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, lose := sim.New(), make(chan struct{})
+				reached := make(chan struct{})
+				first := true
+				w.Script = func(_ context.Context, m sim.Message) error {
+					if m.String() == "next 1" && first { // the first row is there
+						first = false
+						close(reached)
+						<-lose
+						return fmt.Errorf("%w: killed", engines.ErrLost)
+					}
+					return nil
+				}
+				g := serve(t, w, t.TempDir())
+				defer g.stop()
+				conf := map[string]string{}
+				if tc.retry != "" {
+					conf[session.RetryKey] = tc.retry
+				}
+				o := execute(t, g.open(t, conf), tc.text)
+				<-reached
+				synctest.Wait()
+				if tc.read {
+					b, _, err := o.Rows(t.Context(), 0, 1, 1<<20, func(arrow.RecordBatch, int, int) int { return 1 })
+					require.NoError(t, err)
+					require.Len(t, b, 1)
+					b[0].Release()
+				}
+				close(lose)
+				snap := ended(t, o)
+				if !tc.again {
+					require.Equal(t, session.Failed, snap.State)
+					require.Len(t, w.Heard("start"), 1)
+					return
+				}
+				require.Equal(t, session.Finished, snap.State, "%v", snap.Failure)
+				require.Len(t, w.Heard("start"), 2)
+				got, err := rows(t, o)
+				require.NoError(t, err)
+				want := []int64{0}
+				if tc.text == "SELECT ROWS 2" {
+					want = []int64{0, 1}
+				}
+				require.Equal(t, want, got, "every row once")
+			})
+		})
+	}
+}
+
+func TestLimits(t *testing.T) {
+	w := sim.New()
+	hold := make(chan struct{})
+	w.Script = func(ctx context.Context, m sim.Message) error {
+		if m.Kind == "submit" {
+			select {
+			case <-hold:
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	}
+	g := serve(t, w, t.TempDir(), func(o *session.Options) {
+		o.Limits = session.Limits{Sessions: 5, SessionsPerUser: 3, SessionsPerAddress: 4, OperationsPerSession: 2, Waiting: 1}
+	})
+	defer g.stop()
+	open := func(user, address string) (*session.Session, error) {
+		return g.Open(t.Context(), session.OpenRequest{Identity: auth.Identity{User: user}, ClientAddr: address})
+	}
+	var all []*session.Session
+	for range 3 {
+		s, err := open("ann", "10.0.0.1:1")
+		require.NoError(t, err)
+		all = append(all, s)
+	}
+	_, err := open("ann", "10.0.0.2:1")
+	require.ErrorContains(t, err, "ann has too many; close some: limits.sessions_per_user (3) is reached")
+	_, err = open("bob", "10.0.0.1:2")
+	require.NoError(t, err)
+	_, err = open("carl", "10.0.0.1:3")
+	require.ErrorContains(t, err, "too many from 10.0.0.1; close some: limits.sessions_per_address (4) is reached")
+	_, err = open("carl", "10.0.0.2:3")
+	require.NoError(t, err)
+	_, err = open("dora", "10.0.0.3:3")
+	require.ErrorContains(t, err, "limits.sessions (5) is reached")
+	require.NoError(t, g.Close(t.Context(), all[2], "test"))
+	_, err = open("ann", "10.0.0.2:1")
+	require.NoError(t, err, "one that is closed makes room")
+
+	first := execute(t, all[0], "SELECT ROWS 1")
+	require.Eventually(t, func() bool { return len(w.Heard("submit")) == 1 }, 5*time.Second, time.Millisecond)
+	second := execute(t, all[1], "SELECT ROWS 1")
+	for !second.Wait(t.Context(), time.Second).State.Terminal() {
+	}
+	require.Equal(t, "SLUICE_LIMIT", second.Snapshot().Failure.Class)
+	require.Equal(t, "53400", second.Snapshot().Failure.SQLState)
+	require.Contains(t, second.Snapshot().Failure.Message, "limits.waiting (1) is reached")
+	execute(t, all[0], "SET a=b")
+	_, err = all[0].Execute(t.Context(), session.ExecuteRequest{Text: "SET a=c"})
+	require.ErrorContains(t, err, "limits.operations_per_session (2) is reached")
+	close(hold)
+	for !first.Wait(t.Context(), time.Second).State.Terminal() {
+	}
+	require.Equal(t, session.Finished, first.Snapshot().State)
+	require.NoError(t, first.Close(t.Context()))
+	execute(t, all[0], "SET a=c")
+}
+
+// A gateway that another one has taken over from can change nothing any more, whatever answers it still gets.
+func TestATakenOverGatewayChangesNothing(t *testing.T) {
+	w, dir := sim.New(), t.TempDir()
+	gate, reached := make(chan struct{}), make(chan struct{})
+	first := true
+	w.Script = func(_ context.Context, m sim.Message) error {
+		if m.String() == "next 1" && first {
+			first = false
+			close(reached)
+			<-gate
+		}
+		return nil
+	}
+	paused := serve(t, w, dir)
+	s := paused.open(t, map[string]string{"k": "v"})
+	o := execute(t, s, "SELECT ROWS 3")
+	<-reached
+	heir := serve(t, w, dir)
+	adopted, err := heir.Adopt(t.Context())
+	require.NoError(t, err)
+	require.Len(t, adopted, 1)
+	next, err := heir.Operation(o.ID, o.Secret[:], func(*session.Session) bool { return true })
+	require.NoError(t, err)
+	for !next.Wait(t.Context(), time.Second).State.Terminal() {
+	}
+	require.Equal(t, session.Finished, next.Snapshot().State, "%v", next.Snapshot().Failure)
+	got, err := rows(t, next)
+	require.NoError(t, err)
+	require.Equal(t, []int64{0, 1, 2}, got)
+	require.NoError(t, next.Close(t.Context()))
+	require.NoError(t, heir.Close(t.Context(), adopted[0], "test"))
+
+	close(gate)
+	for !o.Wait(t.Context(), time.Second).State.Terminal() {
+	}
+	require.NoError(t, func() error { _, err := paused.store.Operation(t.Context(), o.ID); return err }())
+	rec, err := paused.store.Operation(t.Context(), o.ID)
+	require.NoError(t, err)
+	require.Equal(t, string(session.Closed), rec.State, "the late answer is not recorded")
+	require.ErrorIs(t, paused.Close(t.Context(), s, "late"), store.ErrFenced)
+	heir.stop()
+	paused.stop()
+	require.Empty(t, w.Heard("kill")[1:], "the engine is ended once, by who owns it")
+}
+
+func TestProfiles(t *testing.T) {
+	w := sim.New()
+	g := serve(t, w, t.TempDir(), func(o *session.Options) {
+		o.Profiles = map[string]session.Profile{"bi": {ShareLevel: "server", Conf: map[string]string{"spark.a": "profile", "spark.b": "profile"},
+			InitSQL: "SET x = 'a;b' ; -- a comment; with a semicolon\nCREATE TEMP VIEW v AS SELECT ';' ;"}}
+	})
+	defer g.stop()
+	s := g.open(t, map[string]string{"kyuubi.session.conf.profile": "bi", "spark.b": "own", "kyuubi.operation.query.timeout": "PT1H"})
+	o := execute(t, s, "SELECT ROWS 1")
+	for !o.Wait(t.Context(), time.Second).State.Terminal() {
+	}
+	require.Equal(t, session.Finished, o.Snapshot().State, "%v", o.Snapshot().Failure)
+	require.Equal(t, []string{"start SET x = 'a;b'", "start -- a comment; with a semicolon\nCREATE TEMP VIEW v AS SELECT ';'", "start SELECT ROWS 1"}, w.Heard("start"))
+	require.Equal(t, map[string]string{"spark.a": "profile", "spark.b": "own"}, w.Opened[0].Conf)
+	recs, err := g.store.LiveEngines(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "c/spark/server////bi", recs[0].ShareKey)
+	for name, conf := range map[string]map[string]string{
+		`there is no profile "none"; profiles are: bi`: {"sluice.profile": "none"},
+		`sluice.query_timeout: "soon" is no time`:      {"kyuubi.operation.query.timeout": "soon"},
+		`sluice.retry_reads: "maybe" is neither true`:  {"sluice.retry_reads": "maybe"},
+	} {
+		_, err := g.Open(t.Context(), session.OpenRequest{Identity: auth.Identity{User: "ann"}, Conf: conf})
+		require.ErrorContains(t, err, name)
 	}
 }
