@@ -175,6 +175,7 @@ func TestValidate(t *testing.T) {
 		"no data_dir":            {func(c *Config) { c.DataDir = "" }, "data_dir: must not be empty"},
 		"negative duration":      {func(c *Config) { c.ShutdownGrace = -time.Second }, "shutdown_grace: -1s is too short"},
 		"negative cores":         {func(c *Config) { c.Clusters = map[string]Cluster{"local": {"local", -1}} }, "clusters.local.cores: -1 is negative"},
+		"spool in data_dir":      {func(c *Config) { c.Spool.Dir = c.DataDir }, "spool.dir: must be a directory of its own, not data_dir itself"},
 		"memory above its total": {func(c *Config) { c.Spool.Memory = 1 << 30 }, "spool.memory: 1GiB is more than spool.total_memory, 256MiB"},
 		"disk above its total":   {func(c *Config) { c.Spool.TotalDisk = 1 << 30 }, "spool.disk: 20GiB is more than spool.total_disk, 1GiB"},
 		"fetch above message":    {func(c *Config) { c.HS2.FetchBytes = 200 << 20 }, "hs2.fetch_bytes: 200MiB is not between 64KiB and hs2.max_message_size"},

@@ -56,6 +56,9 @@ func (c Config) Validate() error {
 	if c.HS2.FetchBytes < 64<<10 || c.HS2.FetchBytes > c.HS2.MaxMessageSize {
 		wrong("hs2.fetch_bytes", "%s is not between 64KiB and hs2.max_message_size", c.HS2.FetchBytes)
 	}
+	if c.Spool.Dir != "" && c.Spool.Dir == c.DataDir {
+		wrong("spool.dir", "must be a directory of its own, not data_dir itself")
+	}
 	if c.Spool.Memory > c.Spool.TotalMemory {
 		wrong("spool.memory", "%s is more than spool.total_memory, %s", c.Spool.Memory, c.Spool.TotalMemory)
 	}
