@@ -182,12 +182,13 @@ func TestValidate(t *testing.T) {
 		"warm for nobody":        {func(c *Config) { c.Profiles["bi"] = Profile{Warm: true} }, "profiles.bi.warm_for: must say whose engines are kept warm, because they belong to a user; or set share_level: server"},
 		"warm for one":           {func(c *Config) { c.Profiles["bi"] = Profile{Warm: true, ShareLevel: "connection"} }, "profiles.bi.warm: engines of one connection cannot be kept warm: nobody else can have them; set profiles.bi.share_level"},
 		"a profile's cluster":    {func(c *Config) { c.Profiles["bi"] = Profile{Cluster: "k"} }, `profiles.bi.cluster: there is no cluster "k"`},
+		"spool in data_dir":      {func(c *Config) { c.Spool.Dir = c.DataDir }, "spool.dir: must be a directory of its own, not data_dir itself"},
+		"memory above its total": {func(c *Config) { c.Spool.Memory = 1 << 30 }, "spool.memory: 1GiB is more than spool.total_memory, 256MiB"},
+		"disk above its total":   {func(c *Config) { c.Spool.TotalDisk = 1 << 30 }, "spool.disk: 20GiB is more than spool.total_disk, 1GiB"},
 		"fetch above message":    {func(c *Config) { c.HS2.FetchBytes = 200 << 20 }, "hs2.fetch_bytes: 200MiB is not between 64KiB and hs2.max_message_size"},
 		"an enum of a cluster":   {func(c *Config) { c.Clusters["local"] = Cluster{Kind: "loacl"} }, `clusters.local.kind: "loacl" is not one of local; did you mean local?`},
 		"IPv6, any":              {func(c *Config) { c.Listen.Thrift, c.Auth.Mode = "[::]:1", "file" }, "auth.file: must name the password file when auth.mode is file; sluice password USER makes its lines"},
 		"a name is not trusted":  {func(c *Config) { c.Listen.Thrift = "localhost.example:1" }, "listen.thrift: localhost.example:1 can be reached by others, and auth.mode is none: set auth.mode: file, or listen on 127.0.0.1, or say auth.open_to_network: true if anybody may run anything"},
-		"memory above its total": {func(c *Config) { c.Spool.Memory = 1 << 30 }, "spool.memory: 1GiB is more than spool.total_memory, 256MiB"},
-		"disk above its total":   {func(c *Config) { c.Spool.TotalDisk = 1 << 30 }, "spool.disk: 20GiB is more than spool.total_disk, 1GiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := Default()

@@ -352,3 +352,47 @@ func TestNoPlaceForTheFile(t *testing.T) {
 	require.ErrorContains(t, err, filepath.Clean(p.limits.Dir))
 	require.NoError(t, os.Mkdir(p.limits.Dir, 0o700))
 }
+
+// Whatever lies in a file, what is read from it is rows or an error.
+func FuzzReopen(f *testing.F) {
+	dir := f.TempDir()
+	p := NewPool(Limits{Dir: dir, Disk: plenty, TotalDisk: plenty})
+	s := p.New(uuid.New())
+	for i := range 2 {
+		_, err := s.Append(batch(memory.DefaultAllocator, i*10, 10), "x")
+		require.NoError(f, err)
+	}
+	s.Finish(nil)
+	data, err := os.ReadFile(p.path(s.name))
+	require.NoError(f, err)
+	s.Close()
+	f.Add(data)
+	f.Add(data[:len(data)/2])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := p.Open(put(t, p, data))
+		if err != nil || s == nil {
+			_, err = p.Sweep()
+			require.NoError(t, err)
+			return
+		}
+		_, rows := s.Durable()
+		s.Finish(nil)
+		got := int64(0)
+		for {
+			page, _, err := s.Read(t.Context(), got, plenty, allRows, tenBytes)
+			if err != nil {
+				break
+			}
+			if len(page) == 0 {
+				require.Equal(t, rows, got)
+				break
+			}
+			for _, b := range page {
+				got += b.NumRows()
+				b.Release()
+			}
+		}
+		s.Close()
+		require.Empty(t, files(t, p))
+	})
+}

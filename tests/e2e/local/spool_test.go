@@ -213,7 +213,7 @@ func TestAFullSpoolDirectory(t *testing.T) {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"); err != nil {
 		testbed.Skip(t, fmt.Sprintf("a small file system cannot be mounted: %v", err))
 	}
-	defer func() { _ = syscall.Unmount(dir, 0) }()
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) }) // after the gateway's end
 	g := testbed.StartGateway(t, "", "SLUICE_SPOOL_DIR="+dir)
 	c := testbed.DialHS2(t, g.Thrift, "ann", "x", nil)
 	op := c.Async(fmt.Sprintf(wide, 1_000_000))
@@ -260,6 +260,23 @@ func TestSpoolLimits(t *testing.T) {
 		continue
 	}
 	require.Equal(t, int64(500_000), p.next, "the other result is whole")
+	g.Stop()
+}
+
+// A server ends its streams on purpose, by default after two minutes or 1 GiB. However often it does, rows that are
+// released meanwhile are not needed to go on.
+func TestTheServersOwnCuts(t *testing.T) {
+	const rows = 1_000_000
+	const prefix = "spark.connect.execute.reattachable."
+	g := testbed.StartGateway(t, "", "SLUICE_ENGINE_CONF="+prefix+"senderMaxStreamSize=1m,"+prefix+"senderMaxStreamDuration=300ms,"+prefix+"observerRetryBufferSize=1m")
+	c := testbed.DialHS2(t, g.Thrift, "ann", "x", nil)
+	require.Equal(t, [][]string{{prefix + "senderMaxStreamSize", "1m"}}, c.All("SET "+prefix+"senderMaxStreamSize"), "30 cuts are to be expected")
+	p := &pages{t: t, c: c.TCLIServiceClient, op: c.Async(fmt.Sprintf(wide, rows) +
+		" WHERE id % 100000 <> 0 OR java_method('java.lang.Thread', 'sleep', 500L) IS NOT NULL")}
+	for p.fetch(100_000) {
+		continue
+	}
+	require.Equal(t, int64(rows), p.next, "every row once")
 	g.Stop()
 }
 
