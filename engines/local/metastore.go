@@ -33,7 +33,11 @@ type metastore struct {
 
 // metastoreURI says where the catalogue listens, or will listen once an engine is submitted. The port is kept, so that
 // engines that outlived a gateway find the catalogue again where it was.
-func (c *Cluster) metastoreURI(ctx context.Context, java, home string) (string, error) {
+//
+// There is one catalogue for engines of all runtimes. It is always started from the default one, whichever session comes
+// first: a Derby cannot open what a newer Derby has written, so it must not depend on chance. Hive 2.3's clients in
+// Spark 3.5 and 4 both speak with the metastore of either.
+func (c *Cluster) metastoreURI(ctx context.Context, rt Runtime) (string, error) {
 	m := &c.meta
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -54,10 +58,10 @@ func (c *Cluster) metastoreURI(ctx context.Context, java, home string) (string, 
 		m.port = port
 	}
 	m.launch = engines.Launch{
-		Tag: metastoreTag, Name: "catalogue", Java: java,
+		Tag: metastoreTag, Name: "catalogue", Java: rt.Java,
 		// It is small and short: the first compiler tier is enough, and starts in half the time.
 		JVMOptions: []string{"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.configurationFile=log4j2.properties"},
-		ClassPath:  []string{filepath.Join(home, "jars", "*")},
+		ClassPath:  []string{filepath.Join(rt.Home, "jars", "*")},
 		MainClass:  "Metastore.java",
 		Args:       []string{strconv.Itoa(m.port)},
 		Conf: map[string]string{

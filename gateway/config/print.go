@@ -31,11 +31,18 @@ func (c Config) Print(w io.Writer) error {
 	return enc.Close()
 }
 
+// documented lists every key there is: those of the defaults, and those of a runtime, of which the defaults have none.
+func documented() []key {
+	c := Default()
+	c.Runtimes["NAME"] = Runtime{}
+	return keys(c)
+}
+
 // Docs is a table of every key, in Markdown.
 func Docs() string {
 	var b strings.Builder
 	b.WriteString("| key | environment | type | default | meaning |\n|---|---|---|---|---|\n")
-	for _, k := range keys(Default()) {
+	for _, k := range documented() {
 		help := k.help
 		if k.oneof != nil {
 			help += " One of: " + strings.Join(k.oneof, ", ") + "."

@@ -56,6 +56,7 @@ func (c Config) Validate() error {
 	if c.HS2.FetchBytes < 64<<10 || c.HS2.FetchBytes > c.HS2.MaxMessageSize {
 		wrong("hs2.fetch_bytes", "%s is not between 64KiB and hs2.max_message_size", c.HS2.FetchBytes)
 	}
+	errs = append(errs, c.checkRuntimes()...)
 	if _, ok := c.Clusters[c.Engine.Cluster]; !ok {
 		names := slices.Sorted(maps.Keys(c.Clusters))
 		wrong("engine.cluster", "there is no cluster %q; clusters are %s%s", c.Engine.Cluster, strings.Join(names, ", "), didYouMean(c.Engine.Cluster, names))

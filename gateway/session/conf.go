@@ -16,6 +16,7 @@ const (
 	ClusterKey   = "sluice.cluster"           // the cluster of its session
 	ShareKey     = "sluice.engine.share"      // the share level of its engine
 	ShareNameKey = "sluice.engine.share.name" // parts engines of one owner
+	RuntimeKey   = "sluice.runtime"           // the software of its engine, by its name among the runtimes
 )
 
 // aliases are Kyuubi's names for settings of ours, so that who comes from there changes host and port only.
@@ -61,8 +62,19 @@ func (m *Manager) share(session uuid.UUID, who auth.Identity, conf map[string]st
 	if err != nil {
 		return launch.Request{}, err
 	}
-	key := launch.Key{Kind: m.opt.Kind, Level: level, Owner: owner, Name: conf[ShareNameKey]}
+	runtime := conf[RuntimeKey]
+	if runtime != "" && !slices.Contains(m.opt.Runtimes, runtime) {
+		return launch.Request{}, fmt.Errorf("%s: there is no runtime %q; %s", RuntimeKey, runtime, m.runtimes())
+	}
+	key := launch.Key{Kind: m.opt.Kind, Level: level, Owner: owner, Name: conf[ShareNameKey], Runtime: runtime}
 	return launch.Request{Key: key, User: runAs, Name: "sluice-" + runAs}, nil
+}
+
+func (m *Manager) runtimes() string {
+	if len(m.opt.Runtimes) == 0 {
+		return "the gateway's configuration has none (key runtimes), so leave the setting out"
+	}
+	return "runtimes are " + strings.Join(m.opt.Runtimes, ", ") + "; without the setting it is the default one"
 }
 
 // engineConf is the part of a session's settings that an engine may be started with: what Spark cannot change later.

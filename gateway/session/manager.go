@@ -43,6 +43,7 @@ type Options struct {
 	Kind    engines.Kind // of engine that runs SQL
 	// ShareLevel is whom a session shares its engine with, if its client does not say.
 	ShareLevel launch.Level
+	Runtimes   []string // what sluice.runtime may name
 	// Route picks the cluster of a session; wish is what its client named.
 	Route                func(user, wish string) (router.Decision, error)
 	Spool                spool.Limits

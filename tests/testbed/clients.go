@@ -22,7 +22,7 @@ const SparkVersion = "4.3.0"
 // SparkHome returns a stock Spark, fetched into the cache once.
 func SparkHome(t T) string {
 	t.Helper()
-	home, err := dist.Home(context.Background(), "", SparkVersion, func(text string) { t.Logf("%s", text) })
+	home, _, err := dist.Default("", SparkVersion, "").Spark(context.Background(), func(text string) { t.Logf("%s", text) })
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -32,7 +32,7 @@ func SparkHome(t T) string {
 // Java returns the java command.
 func Java(t T) string {
 	t.Helper()
-	java, err := dist.Java("")
+	java, err := dist.Default("", SparkVersion, "").Java(SparkVersion)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -11,7 +11,7 @@ import (
 // NeedJDK skips a whole package of tests on a machine without a JDK. It is said here and in build/skipped, which
 // `make test` prints at its end.
 func NeedJDK(area string) {
-	_, err := dist.Java("")
+	_, err := dist.Default("", SparkVersion, "").Java(SparkVersion)
 	if err == nil {
 		return
 	}
