@@ -65,8 +65,10 @@ func (c *Cluster) metastoreURI(ctx context.Context, rt Runtime) (string, error) 
 		MainClass:  "Metastore.java",
 		Args:       []string{strconv.Itoa(m.port)},
 		Conf: map[string]string{
-			"javax.jdo.option.ConnectionURL":     "jdbc:derby:" + filepath.Join(dir, "derby") + ";create=true",
-			"datanucleus.schema.autoCreateAll":   "true",
+			"javax.jdo.option.ConnectionURL":   "jdbc:derby:" + filepath.Join(dir, "derby") + ";create=true",
+			"datanucleus.schema.autoCreateAll": "true",
+			// Dropping a database needs a pool of connections, or none: the pool that is Hive's default is not among Spark's jars.
+			"datanucleus.connectionPoolingType":  "NONE",
 			"hive.metastore.schema.verification": "false",
 			"hive.metastore.warehouse.dir":       "file://" + c.warehouse(),
 			"derby.stream.error.file":            filepath.Join(dir, "derby.log"),

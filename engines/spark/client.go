@@ -145,7 +145,8 @@ func (s *session) setAll(ctx context.Context, conf map[string]string) error {
 func useStatements(catalog, database string) []string {
 	var use []string
 	if catalog != "" {
-		use = append(use, "USE CATALOG "+quote(catalog))
+		// As a string: Spark knows no USE CATALOG, and 4.3 takes a quoted name here for a column.
+		use = append(use, "SET CATALOG '"+strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(catalog)+"'")
 	}
 	if database != "" {
 		use = append(use, "USE "+quote(database))

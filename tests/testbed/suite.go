@@ -8,13 +8,16 @@ import (
 	"github.com/sluicedata/sluice/engines/spark/dist"
 )
 
-// NeedJDK skips a whole package of tests on a machine without a JDK. It is said here and in build/skipped, which
-// `make test` prints at its end.
+// NeedJDK skips a whole package of tests on a machine without a JDK.
 func NeedJDK(area string) {
-	_, err := dist.Default("", SparkVersion, "").Java(SparkVersion)
-	if err == nil {
-		return
+	if _, err := dist.Default("", SparkVersion, "").Java(SparkVersion); err != nil {
+		Skip(area, err)
 	}
+}
+
+// Skip ends a whole package of tests that cannot run on this machine. It is said here and in build/skipped, which
+// `make test` prints at its end.
+func Skip(area string, err error) {
 	line := fmt.Sprintf("SKIPPED %s: %v\n", area, err)
 	fmt.Print(line)
 	file := filepath.Join(Root(), "build", "skipped")
