@@ -234,3 +234,18 @@ func TestOneCatalogueForAllRuntimes(t *testing.T) {
 	require.Equal(t, "4.3.0", standard.Version)
 	require.Equal(t, old.Conf, standard.Conf, "the same catalogue and warehouse")
 }
+
+func TestACatalogueThatTheDefaultCannotOpen(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, checkMaker(dir, "4.3.0"))
+	require.NoError(t, checkMaker(dir, "3.5.7"), "nothing was made yet")
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "derby"), 0o700))
+	require.NoError(t, checkMaker(dir, "4.3.0"), "a newer one opens it")
+	require.NoError(t, checkMaker(dir, "3.5.7"))
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "made_by"), []byte("4.3.0"), 0o600))
+	require.NoError(t, checkMaker(dir, "4.1.0"))
+	require.EqualError(t, checkMaker(dir, "3.5.7"), "the catalogue in "+dir+" was made by Spark 4.3.0, and the Derby of Spark 3.5.7 cannot open it: make Spark 4.3.0 the default runtime (spark.version or spark.home), and Spark 3.5.7 one of the runtimes beside it")
+	require.NoError(t, os.Remove(filepath.Join(dir, "made_by")))
+	require.NoError(t, checkMaker(dir, "3.5.7"), "one of before it was written down")
+}

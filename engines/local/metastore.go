@@ -4,11 +4,14 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/sluicedata/sluice/engines"
@@ -35,7 +38,7 @@ type metastore struct {
 // engines that outlived a gateway find the catalogue again where it was.
 //
 // There is one catalogue for engines of all runtimes. It is always started from the default one, whichever session comes
-// first: a Derby cannot open what a newer Derby has written, so it must not depend on chance. Hive 2.3's clients in
+// first: a Derby cannot open what a newer Derby has made, so it must not depend on chance. Hive 2.3's clients in
 // Spark 3.5 and 4 both speak with the metastore of either.
 func (c *Cluster) metastoreURI(ctx context.Context, rt Runtime) (string, error) {
 	m := &c.meta
@@ -44,6 +47,9 @@ func (c *Cluster) metastoreURI(ctx context.Context, rt Runtime) (string, error) 
 	dir := filepath.Join(c.opt.Dir, "catalogue")
 	if m.port == 0 {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return "", fmt.Errorf("cluster %s: %w", c.opt.Name, err)
+		}
+		if err := checkMaker(dir, rt.Version); err != nil {
 			return "", fmt.Errorf("cluster %s: %w", c.opt.Name, err)
 		}
 		running := false
@@ -93,6 +99,26 @@ func (c *Cluster) startMetastore(ctx context.Context) error {
 	}
 	if _, err := c.submit(ctx, m.launch); err != nil {
 		return fmt.Errorf("start the catalogue: %w", err)
+	}
+	return nil
+}
+
+// checkMaker writes down which Spark makes the catalogue, or refuses one that cannot open what is there: the engines
+// would only see a catalogue that does not answer.
+func checkMaker(dir, version string) error {
+	file := filepath.Join(dir, "made_by")
+	if _, err := os.Stat(filepath.Join(dir, "derby")); errors.Is(err, fs.ErrNotExist) {
+		return os.WriteFile(file, []byte(version), 0o600)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil // nobody wrote it down; Derby itself will say what it cannot open
+	}
+	maker := string(data)
+	major := func(v string) string { m, _, _ := strings.Cut(v, "."); return m }
+	if major(version) == "3" && major(maker) != "3" {
+		return fmt.Errorf("the catalogue in %s was made by Spark %s, and the Derby of Spark %s cannot open it: make Spark %s the default runtime (spark.version or spark.home), and Spark %s one of the runtimes beside it",
+			dir, maker, version, maker, version)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -334,4 +335,15 @@ func TestTheStackOfATaskIsNotTheMessage(t *testing.T) {
 	f := parseFailure(status.Error(codes.Internal, text))
 	require.Equal(t, "Job aborted due to stage failure: java.lang.RuntimeException: boom", f.Message)
 	require.Equal(t, text, f.Stack)
+}
+
+func TestHowLongAnOutageMayLast(t *testing.T) {
+	at := func(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
+	var down outage
+	require.False(t, down.failed(at(0), at(3600)), "it was silent for an hour, and only now it is down")
+	require.False(t, down.failed(at(3600), at(3605)))
+	require.False(t, down.failed(at(3610), at(3610)))
+	require.True(t, down.failed(at(3611), at(3611)))
+	require.False(t, down.failed(at(3611), at(3700)), "meanwhile it was open again")
+	require.True(t, down.failed(at(3710), at(3711)))
 }

@@ -157,6 +157,7 @@ func TestAKilledEngineOfAnOldSpark(t *testing.T) {
 	resp := c.WaitState(op, 15*time.Second)
 	require.Equal(t, tcli.TOperationState_ERROR_STATE, resp.GetOperationState())
 	require.Contains(t, resp.GetErrorMessage(), "The engine was lost while the statement ran")
+	require.Contains(t, resp.GetErrorMessage(), "killed")
 	require.Equal(t, [][]string{{"7", "8"}}, c.All("SELECT n, m FROM survivors, mine"), "the next statement has a new engine, the table and the view")
 	require.NotEqual(t, pid, onlyEngine(t, testbed.OldSpark))
 	require.True(t, strings.HasPrefix(c.All("SELECT version()")[0][0], testbed.OldSpark), "of the same runtime")
