@@ -111,8 +111,11 @@ func checkMaker(dir, version string) error {
 		return os.WriteFile(file, []byte(version), 0o600)
 	}
 	data, err := os.ReadFile(file)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil // nobody wrote it down; Derby itself will say what it cannot open
+	}
+	if err != nil {
+		return err
 	}
 	maker := string(data)
 	major := func(v string) string { m, _, _ := strings.Cut(v, "."); return m }

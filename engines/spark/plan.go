@@ -94,7 +94,7 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 	case !heapSize.MatchString(spec.Memory):
 		return engines.Launch{}, fmt.Errorf("engine.memory: %q is no size of a Java heap; write it like 1g or 512m", spec.Memory)
 	case !p.Closed && (p.Version == "" || isOld(p.Version)):
-		return engines.Launch{}, fmt.Errorf("Spark %s has no token and listens on every interface, and this cluster does not say that its network is closed: set clusters.NAME.closed_network: true if nobody but this gateway reaches the engines there, or use a runtime of Spark 4.0 or newer", cmp.Or(p.Version, "of a version that is not known, perhaps before 4.0,"))
+		return engines.Launch{}, fmt.Errorf("plan a Spark engine: Spark %s has no token and listens on every interface, and this cluster does not say that its network is closed: set clusters.NAME.closed_network: true if nobody but this gateway reaches the engines there, or use a runtime of Spark 4.0 or newer", cmp.Or(p.Version, "of a version that is not known, perhaps before 4.0,"))
 	}
 	env := map[string]string{}
 	if !isOld(p.Version) {

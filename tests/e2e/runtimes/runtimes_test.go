@@ -170,7 +170,7 @@ func TestWhereAnOldSparkIsRefused(t *testing.T) {
 		c := open(t, map[string]string{"sluice.runtime": "old", "sluice.cluster": "open"})
 		_, st := c.Exec("SELECT 2")
 		require.Equal(t, tcli.TStatusCode_ERROR_STATUS, st.StatusCode)
-		require.Contains(t, st.GetErrorMessage(), "start an engine on cluster open: Spark 3.5.7 "+refusal)
+		require.Contains(t, st.GetErrorMessage(), "start an engine on cluster open: plan a Spark engine: Spark 3.5.7 "+refusal)
 		require.Contains(t, st.GetErrorMessage(), "set clusters.NAME.closed_network: true")
 	})
 	t.Run("by a gateway that has no closed cluster", func(t *testing.T) {
