@@ -47,6 +47,7 @@ type Options struct {
 	ShareLevel launch.Level
 	Profiles   map[string]Profile
 	Limits     Limits
+	Runtimes   []string // what sluice.runtime may name
 	// Route picks the cluster of a session; wish is what its client named.
 	Route                func(user, wish string) (router.Decision, error)
 	Spool                spool.Limits
