@@ -121,3 +121,39 @@ func TestAKilledGatewayWithAnOldSpark(t *testing.T) {
 	require.Equal(t, id, open(t, old).All("SET spark.sluice.engine")[0][1], "the same engine")
 	require.Equal(t, pid, onlyEngine(t, testbed.OldSpark))
 }
+
+// An old Spark's engine is given as many sessions as it keeps; the next one gets another engine, and one that is closed
+// makes room.
+func TestTheSessionThatIsTooMany(t *testing.T) {
+	const takes = 90
+	first := open(t, old)
+	id := first.All("SET spark.sluice.engine")[0][1]
+	rec := func() int64 {
+		rec, err := shared.Store(t).Engine(context.Background(), id)
+		require.NoError(t, err)
+		return rec.Opened
+	}
+	before := rec()
+	clients := []*testbed.HS2{first}
+	for len(clients) < takes {
+		c := open(t, old)
+		c.All("SET v=" + id)
+		c.All("CREATE TEMPORARY VIEW mine AS SELECT 1 AS one")
+		clients = append(clients, c)
+	}
+	require.Equal(t, before+takes-1, rec())
+	onlyEngine(t, testbed.OldSpark)
+	other := open(t, old)
+	require.NotEqual(t, id, other.All("SET spark.sluice.engine")[0][1])
+	require.Len(t, shared.EnginesOf(testbed.OldSpark), 2)
+	for _, c := range clients[1:] {
+		require.Equal(t, [][]string{{"1"}}, c.All("SELECT * FROM mine"), "nobody's session was forgotten")
+	}
+	_, err := first.CloseSession(context.Background(), &tcli.TCloseSessionReq{SessionHandle: first.Session})
+	require.NoError(t, err)
+	testbed.Until(t, 20*time.Second, "there is room again", func() bool {
+		c := open(t, old)
+		defer func() { _, _ = c.CloseSession(context.Background(), &tcli.TCloseSessionReq{SessionHandle: c.Session}) }()
+		return c.All("SET spark.sluice.engine")[0][1] == id
+	})
+}
