@@ -125,7 +125,7 @@ func TestAKilledGatewayWithAnOldSpark(t *testing.T) {
 // An old Spark's engine is given as many sessions as it keeps; the next one gets another engine, and one that is closed
 // makes room.
 func TestTheSessionThatIsTooMany(t *testing.T) {
-	const takes = 90
+	const takes = 24
 	first := open(t, old)
 	id := first.All("SET spark.sluice.engine")[0][1]
 	rec := func() int64 {
