@@ -209,6 +209,12 @@ func (m *Manager) Counts() (sessions, operations int) {
 	return len(m.sessions), len(m.ops)
 }
 
+// Unwritten is how many records wait for the store to come back.
+func (m *Manager) Unwritten() int { return m.ledger.unwritten() }
+
+// Waiting is how many statements wait for an engine.
+func (m *Manager) Waiting() int { return int(m.waiting.Load()) }
+
 // Run closes idle sessions and operations until ctx ends, and then all sessions.
 func (m *Manager) Run(ctx context.Context) error {
 	tick := time.NewTicker(max(min(m.opt.IdleTimeout, m.opt.OperationIdleTimeout, time.Hour)/10, 50*time.Millisecond))
