@@ -3,6 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 AREA ?= local
+AREAS := local runtimes replicas chaos
 VERSION ?= 0.1.0-dev
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 20s
@@ -24,8 +25,9 @@ demo: build ## gateway, stock Beeline, a small ETL in SQL on a real Spark
 
 test: ## what must hold before a commit lands
 	@rm -f build/skipped
-	@$(MAKE) --no-print-directory unit e2e compat AREA=local
-	@$(MAKE) --no-print-directory e2e AREA=runtimes
+	@$(MAKE) --no-print-directory unit
+	@for area in $(AREAS); do $(MAKE) --no-print-directory e2e AREA=$$area; done
+	@$(MAKE) --no-print-directory compat
 	@if [ -s build/skipped ]; then echo; echo "Not run on this machine:"; cat build/skipped; fi
 
 test-all: lint test fuzz ## everything
@@ -37,7 +39,7 @@ lint:
 	go vet -tags e2e ./...
 	go run $(LINT) run ./...
 
-e2e: build ## real servers and stock clients: AREA=local, runtimes
+e2e: build ## real servers and stock clients: AREA=local, runtimes, replicas, chaos
 	go test -count=1 -timeout 20m -tags e2e ./tests/e2e/$(AREA)/...
 
 compat: build ## every stock client through a real Spark
