@@ -95,6 +95,10 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	if err != nil {
 		return nil, err
 	}
+	proxies, err := cfg.Auth.ProxyRules()
+	if err != nil {
+		return nil, err
+	}
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	otel.SetTracerProvider(sdktrace.NewTracerProvider()) // ids for tags and logs; nothing is exported
 
@@ -123,7 +127,7 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	}
 	g.metrics.watch(g.sessions, g.launcher)
 	g.hs2 = hs2.New(hs2.Options{
-		Sessions: g.sessions, Auth: authenticator, OpenProxy: cfg.Auth.Mode == "none", SASL: cfg.HS2.SASL,
+		Sessions: g.sessions, Auth: authenticator, Proxies: proxies, OpenProxy: cfg.Auth.Mode == "none", SASL: cfg.HS2.SASL,
 		MaxMessage: int64(cfg.HS2.MaxMessageSize), MaxConnections: cfg.HS2.MaxConnections, LoginTimeout: cfg.HS2.LoginTimeout,
 		PollTimeout: cfg.HS2.PollTimeout, FetchBytes: int64(cfg.HS2.FetchBytes), StackTraces: cfg.HS2.StackTraces,
 		CloseOnDisconnect: cfg.HS2.CloseOnDisconnect, DisconnectGrace: cfg.HS2.DisconnectGrace,

@@ -54,7 +54,11 @@ func Load(path string, environ []string) (Config, []Warning, error) {
 	if cfg, err = unmarshal(k); err != nil {
 		return Config{}, nil, err
 	}
-	for _, p := range []*string{&cfg.DataDir, &cfg.Auth.File, &cfg.Spark.Home, &cfg.Spark.JavaHome} {
+	paths := []*string{&cfg.DataDir, &cfg.Auth.File, &cfg.Spark.Home, &cfg.Spark.JavaHome}
+	if cfg.Audit.File != "stdout" && cfg.Audit.File != "stderr" {
+		paths = append(paths, &cfg.Audit.File)
+	}
+	for _, p := range paths {
 		if *p, err = expand(*p); err != nil {
 			return Config{}, nil, err
 		}

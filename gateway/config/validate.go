@@ -44,6 +44,15 @@ func (c Config) Validate() error {
 	if c.Auth.Mode == "file" && c.Auth.File == "" {
 		wrong("auth.file", "must name the password file when auth.mode is file; sluice password USER makes its lines")
 	}
+	if _, err := c.Auth.ProxyRules(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.Audit.FileSize < 1<<20 {
+		wrong("audit.file_size", "%s is less than 1MiB", c.Audit.FileSize)
+	}
+	if c.Audit.Buffer < 1<<20 {
+		wrong("audit.buffer", "%s is less than 1MiB", c.Audit.Buffer)
+	}
 	if c.Secret != "" && len(c.Secret) < 32 {
 		wrong("secret", "must have at least 32 characters")
 	}

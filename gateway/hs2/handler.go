@@ -3,7 +3,6 @@ package hs2
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -23,21 +22,17 @@ type handler struct {
 	client   string // its address
 	log      *slog.Logger
 	identity *auth.Identity         // whoever the transport proved the client to be; nil before OpenSession without SASL
+	target   string                 // whom the client acts for in all it does: doAs, or the SASL authorization identity; or empty
 	used     map[uuid.UUID]struct{} // sessions that this connection used; nil where there is no connection
 	// watch returns a context that ends when the client goes while a call is answered, until stop is called.
 	watch func(context.Context) (ctx context.Context, stop func())
 }
 
-// proxyKey asks for a session in another's name.
-const proxyKey = "hive.server2.proxy.user"
-
 // fetchSizeKey tells clients how many rows to ask for at once; Hive JDBC 4 refuses a server that does not tell.
 const fetchSizeKey = "hive.server2.thrift.resultset.default.fetch.size"
 
+// login proves who the client is. An authorization identity is whom it acts for.
 func (h *handler) login(ctx context.Context, authzid, user, password string) error {
-	if authzid != "" && authzid != user {
-		return saslFailure{fmt.Sprintf("%s may not log in as %s; to act for somebody else set %s", user, authzid, proxyKey)}
-	}
 	id, err := h.server.opt.Auth.Authenticate(ctx, user, password)
 	if errors.Is(err, auth.ErrDenied) {
 		return saslFailure{"Error validating the login: the user name or the password is wrong"}
@@ -46,7 +41,10 @@ func (h *handler) login(ctx context.Context, authzid, user, password string) err
 		h.log.Error("authentication failed for a reason of ours", "error", err)
 		return saslFailure{"Error validating the login: authentication does not work at the moment"}
 	}
-	h.identity = &id
+	h.identity, h.target = &id, authzid
+	if _, err := h.actFor(ctx, authzid); err != nil {
+		return saslFailure{err.Error()}
+	}
 	return nil
 }
 
@@ -73,16 +71,16 @@ func (h *handler) open(ctx context.Context, req *tcli.TOpenSessionReq, protocol 
 			return nil, &session.Failure{Class: "SLUICE_LOGIN", SQLState: "28000", Message: err.Error()}
 		}
 	}
-	identity := *h.identity
 	conf := readConf(req.Configuration)
-	if target := conf.settings[proxyKey]; target != "" && target != identity.User {
-		if !h.server.opt.OpenProxy {
-			return nil, &session.Failure{Class: "SLUICE_PROXY_DENIED", SQLState: "28000",
-				Message: fmt.Sprintf("Failed to validate proxy privilege of %s for %s: nobody may act for others here", identity.User, target)}
-		}
-		identity.RealUser, identity.User = identity.User, target
+	target := h.target
+	if target == "" {
+		target = conf.settings[proxyKey]
 	}
 	delete(conf.settings, proxyKey)
+	identity, err := h.actFor(ctx, target)
+	if err != nil {
+		return nil, err
+	}
 	return h.server.opt.Sessions.Open(ctx, session.OpenRequest{
 		Identity: identity, FrontEnd: h.frontEnd(), ClientAddr: h.client, Protocol: protocol,
 		Conf: conf.settings, Catalog: conf.catalog, Database: conf.database,
@@ -142,11 +140,6 @@ func (h *handler) session(handle *tcli.TSessionHandle) (*session.Session, error)
 	}
 	h.server.use(h, id)
 	return s, nil
-}
-
-// mine says whether this connection's client may use a session: its own, or one in which it acts for somebody.
-func (h *handler) mine(s *session.Session) bool {
-	return s.Identity.User == h.identity.User && s.Identity.RealUser == "" || s.Identity.RealUser == h.identity.User
 }
 
 func (h *handler) operation(handle *tcli.TOperationHandle) (*session.Operation, error) {

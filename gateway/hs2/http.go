@@ -37,7 +37,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the request cannot be read, or is larger than hs2.max_message_size: "+err.Error(), http.StatusRequestEntityTooLarge)
 		return
 	}
-	reply := s.answer(ctx, identity, r.RemoteAddr, body)
+	reply := s.answer(ctx, identity, doAs(r.URL.Query()), r.RemoteAddr, body)
 	if reply.Len() == 0 {
 		http.Error(w, "the body is no call of TCLIService", http.StatusBadRequest)
 		return
@@ -47,8 +47,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer runs the call that the body holds.
-func (s *Server) answer(ctx context.Context, identity *auth.Identity, client string, body []byte) *bytes.Buffer {
-	h := &handler{server: s, client: client, log: s.opt.Log.With("client", client), identity: identity,
+func (s *Server) answer(ctx context.Context, identity *auth.Identity, target, client string, body []byte) *bytes.Buffer {
+	h := &handler{server: s, client: client, log: s.opt.Log.With("client", client), identity: identity, target: target,
 		watch: func(ctx context.Context) (context.Context, func()) { return ctx, func() {} }} // net/http ends ctx when the client goes
 	in, out := &thrift.TMemoryBuffer{Buffer: bytes.NewBuffer(body)}, &thrift.TMemoryBuffer{Buffer: &bytes.Buffer{}}
 	conf := tcli.Configuration(int32(s.opt.MaxMessage))

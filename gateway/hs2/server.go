@@ -25,8 +25,9 @@ import (
 type Options struct {
 	Sessions          *session.Manager
 	Auth              auth.Authenticator
-	OpenProxy         bool // anybody may act for anybody: without authentication names prove nothing anyway
-	SASL              bool // false: bare Thrift, for clients that are set to NOSASL
+	Proxies           *auth.Proxies // who may act for whom; nil means that there are no rules
+	OpenProxy         bool          // without rules anybody may act for anybody: where names are believed they prove nothing anyway
+	SASL              bool          // false: bare Thrift, for clients that are set to NOSASL
 	MaxMessage        int64
 	MaxConnections    int
 	LoginTimeout      time.Duration

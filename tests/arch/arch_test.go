@@ -27,7 +27,7 @@ var rules = map[string][]string{
 	"gateway": {"engines", "engines/launch", "engines/local", "engines/spark", "engines/spark/dist", "gateway/auth",
 		"gateway/config", "gateway/hs2", "gateway/ops", "gateway/replica", "gateway/session", "gateway/spool", "gateway/store", "router"},
 	"gateway/auth":     {},
-	"gateway/config":   {},
+	"gateway/config":   {"gateway/auth"},
 	"gateway/hs2":      {"gateway/auth", "gateway/hs2/tcli", "gateway/session"},
 	"gateway/hs2/tcli": {},
 	"gateway/ops":      {},
