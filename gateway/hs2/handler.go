@@ -34,18 +34,33 @@ const fetchSizeKey = "hive.server2.thrift.resultset.default.fetch.size"
 // login proves who the client is. An authorization identity is whom it acts for.
 func (h *handler) login(ctx context.Context, authzid, user, password string) error {
 	id, err := h.server.opt.Auth.Authenticate(ctx, user, password)
-	if errors.Is(err, auth.ErrDenied) {
-		return saslFailure{"Error validating the login: the user name or the password is wrong"}
+	if err == nil {
+		h.identity, h.target = &id, authzid
+		_, err = h.actFor(ctx, authzid)
+	} else {
+		err = h.server.loginFailure(err, h.log)
 	}
 	if err != nil {
-		h.log.Error("authentication failed for a reason of ours", "error", err)
-		return saslFailure{"Error validating the login: authentication does not work at the moment"}
-	}
-	h.identity, h.target = &id, authzid
-	if _, err := h.actFor(ctx, authzid); err != nil {
+		h.server.loginRefused(Login{User: user, Target: authzid, Address: h.client, FrontEnd: h.frontEnd()}, err)
 		return saslFailure{err.Error()}
 	}
 	return nil
+}
+
+// loginFailure is what a client reads when it could not prove who it is.
+func (s *Server) loginFailure(err error, log *slog.Logger) error {
+	f := &session.Failure{Class: "SLUICE_LOGIN", SQLState: "28000", Message: "Error validating the login: the user name or the password is wrong"}
+	if !errors.Is(err, auth.ErrDenied) {
+		log.Error("authentication failed for a reason of ours", "error", err)
+		f = &session.Failure{Class: "SLUICE_LOGIN_UNAVAILABLE", SQLState: "08004", Message: "Error validating the login: authentication does not work at the moment"}
+	}
+	return f
+}
+
+func (s *Server) loginRefused(l Login, err error) {
+	if s.opt.Hooks.LoginRefused != nil {
+		s.opt.Hooks.LoginRefused(l, err)
+	}
 }
 
 // OpenSession implements tcli.TCLIService.
@@ -78,13 +93,15 @@ func (h *handler) open(ctx context.Context, req *tcli.TOpenSessionReq, protocol 
 	}
 	delete(conf.settings, proxyKey)
 	identity, err := h.actFor(ctx, target)
-	if err != nil {
-		return nil, err
-	}
-	return h.server.opt.Sessions.Open(ctx, session.OpenRequest{
+	wanted := session.OpenRequest{
 		Identity: identity, FrontEnd: h.frontEnd(), ClientAddr: h.client, Protocol: protocol,
 		Conf: conf.settings, Catalog: conf.catalog, Database: conf.database,
-	})
+	}
+	if err != nil {
+		h.server.opt.Sessions.Refused(wanted, err)
+		return nil, err
+	}
+	return h.server.opt.Sessions.Open(ctx, wanted)
 }
 
 // The front end's names in the store. Sessions over HTTP have no connection that could be gone.

@@ -3,7 +3,6 @@ package hs2
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net/http"
 
@@ -62,10 +61,13 @@ func (s *Server) answer(ctx context.Context, identity *auth.Identity, target, cl
 // basic proves the credentials of a request; one without any is asked like one with a wrong password, unless names
 // are believed anyway.
 func (s *Server) basic(ctx context.Context, r *http.Request) (*auth.Identity, error) {
-	user, password, _ := r.BasicAuth()
+	user, password, asked := r.BasicAuth()
 	id, err := s.opt.Auth.Authenticate(ctx, user, password)
-	if err != nil && !errors.Is(err, auth.ErrDenied) {
-		s.opt.Log.Error("authentication failed for a reason of ours", "error", err)
+	if err != nil {
+		err = s.loginFailure(err, s.opt.Log)
+		if asked { // clients send no credentials first, to see whether any are wanted
+			s.loginRefused(Login{User: user, Target: doAs(r.URL.Query()), Address: r.RemoteAddr, FrontEnd: frontEndHTTP}, err)
+		}
 	}
 	return &id, err
 }

@@ -46,6 +46,14 @@ type Hooks struct {
 	Connected func(delta int)
 	Call      func(method string, took time.Duration, failed bool)
 	Fetched   func(rows, bytes int)
+	// LoginRefused is told of everybody who named a user and could not prove it, or may not act for another one.
+	LoginRefused func(Login, error)
+}
+
+// Login is who wanted to log in.
+type Login struct {
+	User, Target      string // Target is whom it wanted to act for, or empty
+	Address, FrontEnd string
 }
 
 // Server is the HiveServer2 front end.

@@ -44,6 +44,7 @@ type Session struct {
 	remote engines.Session
 
 	mu       sync.Mutex
+	place    place
 	rec      store.Session // conf, catalogue and database are the session's, whatever engine it has
 	journal  journal
 	seen     time.Time
@@ -213,6 +214,7 @@ func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Se
 		lease.Release()
 		return nil, nil, err
 	}
+	s.setPlace(place{lease.Key(), decision.Reason})
 	return s.remote, s.lease, nil
 }
 

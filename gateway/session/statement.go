@@ -57,6 +57,16 @@ func parse(text string) statement {
 	return st
 }
 
+// FirstWord is the word that a statement begins with, behind comments and brackets.
+func FirstWord(text string) string {
+	head := skipBlank(text)
+	for strings.HasPrefix(head, "(") {
+		head = skipBlank(head[1:])
+	}
+	word, _ := nextWord(head)
+	return word
+}
+
 // set reads `SET key=value` and `SET key`. Forms that are not about a setting (SET TIME ZONE, SET VAR, SET -v, SET
 // CATALOG) differ from a setting by their second word.
 func (st *statement) set(rest string) {
