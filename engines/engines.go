@@ -201,12 +201,16 @@ type Position struct {
 }
 
 // Execution is one running query. A context's end detaches from it and the next call goes on where it was cut; only
-// Cancel interrupts. It has one reader; Cancel and Release may be called from elsewhere.
+// Cancel interrupts. It has one reader, which also calls Durable; Cancel and Release may be called from elsewhere.
 type Execution interface {
 	// Schema is nil until the first Next has returned without an error, and set from then on.
 	Schema() *arrow.Schema
 	// Next returns the next batch, which the caller releases, and the position behind it. It returns io.EOF at the end.
 	Next(context.Context) (arrow.RecordBatch, Position, error)
+	// Durable says that the rows before a position, one that Next has returned, will never be asked for again: the
+	// engine may forget them. An Attach behind that position, or a later one, still works. Durable does not wait, and
+	// the engine need not hear of every position.
+	Durable(Position)
 	Cancel(context.Context) error
 	// Release lets the engine forget the execution. It must be called once, whatever happened.
 	Release(context.Context) error

@@ -45,7 +45,7 @@ import (
 type Gateway struct {
 	cfg       config.Config
 	log       *slog.Logger
-	lock      *os.File
+	locks     []*os.File
 	store     *store.Store
 	replica   *replica.Replica
 	clusters  map[string]engines.Cluster
@@ -75,11 +75,16 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 			g.close()
 		}
 	}()
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("data_dir: %w", err)
+	spoolDir := cfg.Spool.Dir
+	if spoolDir == "" {
+		spoolDir = filepath.Join(cfg.DataDir, "spool")
 	}
-	if g.lock, err = lockDir(cfg.DataDir); err != nil {
-		return nil, err
+	for _, d := range []struct{ key, dir, env string }{{"data_dir", cfg.DataDir, "SLUICE_DATA_DIR"}, {"spool.dir", spoolDir, "SLUICE_SPOOL_DIR"}} {
+		lock, err := lockDir(d.key, d.dir, d.env)
+		if err != nil {
+			return nil, err
+		}
+		g.locks = append(g.locks, lock)
 	}
 	secret, err := masterSecret(cfg)
 	if err != nil {
@@ -120,7 +125,8 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	g.sessions = session.NewManager(session.Options{
 		Store: g.store, Replica: g.replica.ID, Engines: g.launcher, Kind: spark.Kind, ShareLevel: launch.Level(cfg.Engine.ShareLevel), Route: g.route,
 		Profiles: profiles(cfg), Limits: session.Limits(cfg.Limits),
-		Spool:    spool.Limits{Dir: cfg.DataDir, Memory: int64(cfg.Spool.Memory), Disk: int64(cfg.Spool.Disk)},
+		Spool: spool.Limits{Dir: spoolDir, Memory: int64(cfg.Spool.Memory), Disk: int64(cfg.Spool.Disk),
+			TotalMemory: int64(cfg.Spool.TotalMemory), TotalDisk: int64(cfg.Spool.TotalDisk)},
 		LogLines: cfg.Session.LogLines, QueryTimeout: cfg.Session.QueryTimeout, IdleTimeout: cfg.Session.IdleTimeout,
 		OperationIdleTimeout: cfg.Session.OperationIdleTimeout, Hooks: g.audit.sessions(g.metrics.sessions()), Log: log,
 	})
@@ -384,20 +390,23 @@ func (g *Gateway) close() {
 	if g.store != nil {
 		_ = g.store.Close()
 	}
-	if g.lock != nil {
-		_ = g.lock.Close()
+	for _, l := range g.locks {
+		_ = l.Close()
 	}
 }
 
-// lockDir keeps a second gateway out of a data directory.
-func lockDir(dir string) (*os.File, error) {
+// lockDir makes a directory and keeps a second gateway out of it.
+func lockDir(key, dir, env string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("data_dir: %w", err)
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("data_dir: another gateway uses %s; stop it, or give this one a directory of its own with SLUICE_DATA_DIR", dir)
+		return nil, fmt.Errorf("%s: another gateway uses %s; stop it, or give this one a directory of its own with %s", key, dir, env)
 	}
 	return f, nil
 }

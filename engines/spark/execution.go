@@ -62,6 +62,8 @@ type execution struct {
 	skip   int64               // rows that an earlier reader already has
 	done   bool
 	err    error // final
+
+	forget forgetter
 }
 
 // Start implements engines.Session.
@@ -162,7 +164,7 @@ func (e *execution) Next(ctx context.Context) (arrow.RecordBatch, engines.Positi
 			return nil, engines.Position{}, context.Cause(ctx)
 		}
 		if rec := e.take(); rec != nil {
-			return rec, engines.Position{Token: string(e.step) + ":" + e.last, Rows: e.rows}, nil
+			return rec, e.position(), nil
 		}
 		if e.err == nil && e.done {
 			e.err = io.EOF
@@ -182,6 +184,16 @@ func (e *execution) Next(ctx context.Context) (arrow.RecordBatch, engines.Positi
 			e.err = err
 		}
 	}
+}
+
+// position is behind the batch that was handed out last. A server sends one batch a response; should it send several, no
+// response's id tells the place between them, and a reader that goes on there has to begin anew.
+func (e *execution) position() engines.Position {
+	at := engines.Position{Rows: e.rows}
+	if len(e.ready) == 0 {
+		at.Token = string(e.step) + ":" + e.last
+	}
+	return at
 }
 
 // take hands out the next decoded batch, without the rows that an earlier reader has.
@@ -381,6 +393,7 @@ func (e *execution) Cancel(ctx context.Context) error {
 
 // Release implements engines.Execution.
 func (e *execution) Release(ctx context.Context) error {
+	e.forget.stop()
 	return e.release(ctx, e.current())
 }
 

@@ -39,6 +39,7 @@ type peer struct {
 	executed []*connectpb.ExecutePlanRequest
 	attached []*connectpb.ReattachExecuteRequest
 	released []*connectpb.ReleaseExecuteRequest
+	dropped  int // so many responses were released
 	lostExec int // so many ExecutePlan calls fail before the server has seen them
 	tokens   []string
 }
@@ -69,13 +70,24 @@ func (p *peer) ReattachExecute(req *connectpb.ReattachExecuteRequest, out grpc.S
 	if !known {
 		return status.Error(codes.Internal, "[INVALID_HANDLE.OPERATION_NOT_FOUND] The handle is invalid. SQLSTATE: HY000")
 	}
-	from := 0
-	for i, r := range p.script {
-		if req.LastResponseId != nil && r.ResponseId == *req.LastResponseId {
-			from = i + 1
-		}
+	from := p.behind(req.GetLastResponseId())
+	p.mu.Lock()
+	dropped := p.dropped
+	p.mu.Unlock()
+	if from < dropped {
+		return status.Error(codes.Internal, "[INVALID_CURSOR.POSITION_NOT_AVAILABLE] The cursor position is no longer available")
 	}
 	return p.play(from, out)
+}
+
+// behind is how many responses there are up to the one with an id. Ids of dropped responses are known too.
+func (p *peer) behind(id string) int {
+	for i, r := range p.script {
+		if r.ResponseId == id {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 func (p *peer) play(from int, out grpc.ServerStreamingServer[connectpb.ExecutePlanResponse]) error {
@@ -101,6 +113,9 @@ func (p *peer) ReleaseExecute(_ context.Context, req *connectpb.ReleaseExecuteRe
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.released = append(p.released, req)
+	if until := req.GetReleaseUntil(); until != nil {
+		p.dropped = max(p.dropped, p.behind(until.ResponseId))
+	}
 	return &connectpb.ReleaseExecuteResponse{}, nil
 }
 
@@ -117,18 +132,25 @@ func connect(t *testing.T, p *peer) *session {
 	return e.(*engine).session(uuid.New(), "ann")
 }
 
-func stream(t *testing.T, from, to int64) []byte {
+func stream(t *testing.T, from, to int64) []byte { return streamOf(t, [2]int64{from, to}) }
+
+// two is one Arrow stream of two batches.
+func two(t *testing.T) []byte { return streamOf(t, [2]int64{0, 10}, [2]int64{10, 20}) }
+
+func streamOf(t *testing.T, batches ...[2]int64) []byte {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}, nil)
-	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-	defer b.Release()
-	for i := from; i < to; i++ {
-		b.Field(0).(*array.Int64Builder).Append(i)
-	}
-	rec := b.NewRecordBatch()
-	defer rec.Release()
 	var buf bytes.Buffer
 	w := ipc.NewWriter(&buf, ipc.WithSchema(schema))
-	require.NoError(t, w.Write(rec))
+	for _, span := range batches {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		for i := span[0]; i < span[1]; i++ {
+			b.Field(0).(*array.Int64Builder).Append(i)
+		}
+		rec := b.NewRecordBatch()
+		require.NoError(t, w.Write(rec))
+		rec.Release()
+		b.Release()
+	}
 	require.NoError(t, w.Close())
 	return buf.Bytes()
 }

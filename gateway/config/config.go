@@ -17,7 +17,7 @@ type Bytes int64
 // Config is the whole configuration. The tags name a key and say what it means; Default gives its value.
 type Config struct {
 	Listen        Listen             `koanf:"listen"`
-	DataDir       string             `koanf:"data_dir" help:"Directory of the store, the master secret, spooled rows and everything of local clusters."`
+	DataDir       string             `koanf:"data_dir" help:"Directory of the store, the master secret, spooled results and everything of local clusters."`
 	Secret        string             `koanf:"secret" help:"Master secret from which engine tokens are derived; the same on every replica. Empty: made once in data_dir." secret:"true"`
 	Store         Store              `koanf:"store"`
 	Audit         Audit              `koanf:"audit"`
@@ -121,8 +121,11 @@ type Session struct {
 
 // Spool is where results wait for their clients.
 type Spool struct {
-	Memory Bytes `koanf:"memory" help:"Rows of an operation kept in memory; what is beyond goes to disk."`
-	Disk   Bytes `koanf:"disk" help:"Rows of an operation kept on disk; beyond it the operation fails."`
+	Dir         string `koanf:"dir" help:"Directory of results that do not stay in memory, for one gateway alone. Empty: data_dir/spool."`
+	Memory      Bytes  `koanf:"memory" help:"Rows of an operation kept in memory. Results beyond 2 MiB are on disk too."`
+	Disk        Bytes  `koanf:"disk" help:"Rows of an operation kept on disk; beyond it the operation fails."`
+	TotalMemory Bytes  `koanf:"total_memory" help:"Rows of all operations kept in memory; what is beyond goes to disk alone."`
+	TotalDisk   Bytes  `koanf:"total_disk" help:"Rows of all operations kept on disk; an operation that goes beyond it fails."`
 }
 
 // Engine is about the engines that are started.
@@ -172,7 +175,7 @@ func Default() Config {
 		Audit:         Audit{Store: true, Keep: 30 * 24 * time.Hour, FileSize: 100 << 20, Files: 10, Statements: "full", MaxStatement: 64 << 10, Buffer: 64 << 20},
 		Session:       Session{IdleTimeout: 6 * time.Hour, OperationIdleTimeout: 3 * time.Hour, LogLines: 10_000},
 		Limits:        Limits{OperationsPerSession: 1000, Waiting: 1000},
-		Spool:         Spool{Memory: 64 << 20, Disk: 20 << 30},
+		Spool:         Spool{Memory: 8 << 20, Disk: 20 << 30, TotalMemory: 256 << 20, TotalDisk: 100 << 30},
 		Engine:        Engine{Cluster: "local", ShareLevel: "user", StartTimeout: 5 * time.Minute, IdleTimeout: 30 * time.Minute, Lease: time.Minute, Memory: "1g", Conf: map[string]string{}},
 		Spark:         Spark{Version: "4.3.0"},
 		Profiles:      map[string]Profile{},

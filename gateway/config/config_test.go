@@ -64,7 +64,7 @@ session:
 	require.True(t, cfg.HS2.SASL)
 	require.Equal(t, 90*time.Second, cfg.HS2.PollTimeout)
 	require.Equal(t, Default().HS2.FetchBytes, cfg.HS2.FetchBytes, "beside keys that are set, the others keep their defaults")
-	require.Equal(t, Spool{Memory: 1 << 20, Disk: 3 << 30}, cfg.Spool)
+	require.Equal(t, Spool{Memory: 1 << 20, Disk: 3 << 30, TotalMemory: Default().Spool.TotalMemory, TotalDisk: Default().Spool.TotalDisk}, cfg.Spool)
 	require.Equal(t, 7, cfg.Session.LogLines)
 	require.Equal(t, time.Minute, cfg.ShutdownGrace)
 }
@@ -162,30 +162,33 @@ func TestValidate(t *testing.T) {
 		change func(*Config)
 		err    string // empty: it is valid
 	}{
-		"network, by password":  {func(c *Config) { c.Listen.Thrift, c.Auth = "0.0.0.0:1", Auth{Mode: "file", File: "/u"} }, ""},
-		"network, by wish":      {func(c *Config) { c.Listen.Thrift, c.Auth.OpenToNetwork = "0.0.0.0:1", true }, ""},
-		"localhost":             {func(c *Config) { c.Listen.Thrift = "localhost:1" }, ""},
-		"another loopback":      {func(c *Config) { c.Listen.Thrift = "127.0.0.2:1" }, ""},
-		"IPv6 loopback":         {func(c *Config) { c.Listen.Thrift = "[::1]:1" }, ""},
-		"any free port":         {func(c *Config) { c.Listen.Thrift = "127.0.0.1:0" }, ""},
-		"a secret":              {func(c *Config) { c.Secret = strings.Repeat("x", 32) }, ""},
-		"no query timeout":      {func(c *Config) { c.Session.QueryTimeout = 0 }, ""},
-		"no grace":              {func(c *Config) { c.ShutdownGrace, c.HS2.DisconnectGrace = 0, 0 }, ""},
-		"port too large":        {func(c *Config) { c.Listen.HTTP = "127.0.0.1:65536" }, `listen.http: "127.0.0.1:65536" has no port between 0 and 65535`},
-		"no data_dir":           {func(c *Config) { c.DataDir = "" }, "data_dir: must not be empty"},
-		"negative duration":     {func(c *Config) { c.ShutdownGrace = -time.Second }, "shutdown_grace: -1s is too short"},
-		"negative cores":        {func(c *Config) { c.Clusters = map[string]Cluster{"local": {Kind: "local", Cores: -1}} }, "clusters.local.cores: -1 is negative"},
-		"a shared store":        {func(c *Config) { c.Store.URL, c.Secret = "postgres://h/d", strings.Repeat("x", 32) }, ""},
-		"a store of two minds":  {func(c *Config) { c.Store.URL = "postgres://h/d" }, "secret: must be set, and be the same on every gateway that shares store.url: engine tokens are derived from it"},
-		"another database":      {func(c *Config) { c.Store.URL, c.Secret = "mysql://h/d", strings.Repeat("x", 32) }, "store.url: must begin with postgres://; leave it empty for an SQLite file in data_dir"},
-		"a profile":             {func(c *Config) { c.Profiles["bi"] = Profile{ShareLevel: "server", Warm: true, Engines: 2} }, ""},
-		"warm for nobody":       {func(c *Config) { c.Profiles["bi"] = Profile{Warm: true} }, "profiles.bi.warm_for: must say whose engines are kept warm, because they belong to a user; or set share_level: server"},
-		"warm for one":          {func(c *Config) { c.Profiles["bi"] = Profile{Warm: true, ShareLevel: "connection"} }, "profiles.bi.warm: engines of one connection cannot be kept warm: nobody else can have them; set profiles.bi.share_level"},
-		"a profile's cluster":   {func(c *Config) { c.Profiles["bi"] = Profile{Cluster: "k"} }, `profiles.bi.cluster: there is no cluster "k"`},
-		"fetch above message":   {func(c *Config) { c.HS2.FetchBytes = 200 << 20 }, "hs2.fetch_bytes: 200MiB is not between 64KiB and hs2.max_message_size"},
-		"an enum of a cluster":  {func(c *Config) { c.Clusters["local"] = Cluster{Kind: "loacl"} }, `clusters.local.kind: "loacl" is not one of local; did you mean local?`},
-		"IPv6, any":             {func(c *Config) { c.Listen.Thrift, c.Auth.Mode = "[::]:1", "file" }, "auth.file: must name the password file when auth.mode is file; sluice password USER makes its lines"},
-		"a name is not trusted": {func(c *Config) { c.Listen.Thrift = "localhost.example:1" }, "listen.thrift: localhost.example:1 can be reached by others, and auth.mode is none: set auth.mode: file, or listen on 127.0.0.1, or say auth.open_to_network: true if anybody may run anything"},
+		"network, by password":   {func(c *Config) { c.Listen.Thrift, c.Auth = "0.0.0.0:1", Auth{Mode: "file", File: "/u"} }, ""},
+		"network, by wish":       {func(c *Config) { c.Listen.Thrift, c.Auth.OpenToNetwork = "0.0.0.0:1", true }, ""},
+		"localhost":              {func(c *Config) { c.Listen.Thrift = "localhost:1" }, ""},
+		"another loopback":       {func(c *Config) { c.Listen.Thrift = "127.0.0.2:1" }, ""},
+		"IPv6 loopback":          {func(c *Config) { c.Listen.Thrift = "[::1]:1" }, ""},
+		"any free port":          {func(c *Config) { c.Listen.Thrift = "127.0.0.1:0" }, ""},
+		"a secret":               {func(c *Config) { c.Secret = strings.Repeat("x", 32) }, ""},
+		"no query timeout":       {func(c *Config) { c.Session.QueryTimeout = 0 }, ""},
+		"no grace":               {func(c *Config) { c.ShutdownGrace, c.HS2.DisconnectGrace = 0, 0 }, ""},
+		"port too large":         {func(c *Config) { c.Listen.HTTP = "127.0.0.1:65536" }, `listen.http: "127.0.0.1:65536" has no port between 0 and 65535`},
+		"no data_dir":            {func(c *Config) { c.DataDir = "" }, "data_dir: must not be empty"},
+		"negative duration":      {func(c *Config) { c.ShutdownGrace = -time.Second }, "shutdown_grace: -1s is too short"},
+		"negative cores":         {func(c *Config) { c.Clusters = map[string]Cluster{"local": {Kind: "local", Cores: -1}} }, "clusters.local.cores: -1 is negative"},
+		"a shared store":         {func(c *Config) { c.Store.URL, c.Secret = "postgres://h/d", strings.Repeat("x", 32) }, ""},
+		"a store of two minds":   {func(c *Config) { c.Store.URL = "postgres://h/d" }, "secret: must be set, and be the same on every gateway that shares store.url: engine tokens are derived from it"},
+		"another database":       {func(c *Config) { c.Store.URL, c.Secret = "mysql://h/d", strings.Repeat("x", 32) }, "store.url: must begin with postgres://; leave it empty for an SQLite file in data_dir"},
+		"a profile":              {func(c *Config) { c.Profiles["bi"] = Profile{ShareLevel: "server", Warm: true, Engines: 2} }, ""},
+		"warm for nobody":        {func(c *Config) { c.Profiles["bi"] = Profile{Warm: true} }, "profiles.bi.warm_for: must say whose engines are kept warm, because they belong to a user; or set share_level: server"},
+		"warm for one":           {func(c *Config) { c.Profiles["bi"] = Profile{Warm: true, ShareLevel: "connection"} }, "profiles.bi.warm: engines of one connection cannot be kept warm: nobody else can have them; set profiles.bi.share_level"},
+		"a profile's cluster":    {func(c *Config) { c.Profiles["bi"] = Profile{Cluster: "k"} }, `profiles.bi.cluster: there is no cluster "k"`},
+		"spool in data_dir":      {func(c *Config) { c.Spool.Dir = c.DataDir }, "spool.dir: must be a directory of its own, not data_dir itself"},
+		"memory above its total": {func(c *Config) { c.Spool.Memory = 1 << 30 }, "spool.memory: 1GiB is more than spool.total_memory, 256MiB"},
+		"disk above its total":   {func(c *Config) { c.Spool.TotalDisk = 1 << 30 }, "spool.disk: 20GiB is more than spool.total_disk, 1GiB"},
+		"fetch above message":    {func(c *Config) { c.HS2.FetchBytes = 200 << 20 }, "hs2.fetch_bytes: 200MiB is not between 64KiB and hs2.max_message_size"},
+		"an enum of a cluster":   {func(c *Config) { c.Clusters["local"] = Cluster{Kind: "loacl"} }, `clusters.local.kind: "loacl" is not one of local; did you mean local?`},
+		"IPv6, any":              {func(c *Config) { c.Listen.Thrift, c.Auth.Mode = "[::]:1", "file" }, "auth.file: must name the password file when auth.mode is file; sluice password USER makes its lines"},
+		"a name is not trusted":  {func(c *Config) { c.Listen.Thrift = "localhost.example:1" }, "listen.thrift: localhost.example:1 can be reached by others, and auth.mode is none: set auth.mode: file, or listen on 127.0.0.1, or say auth.open_to_network: true if anybody may run anything"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := Default()

@@ -54,7 +54,7 @@ func Load(path string, environ []string) (Config, []Warning, error) {
 	if cfg, err = unmarshal(k); err != nil {
 		return Config{}, nil, err
 	}
-	paths := []*string{&cfg.DataDir, &cfg.Auth.File, &cfg.Spark.Home, &cfg.Spark.JavaHome}
+	paths := []*string{&cfg.DataDir, &cfg.Spool.Dir, &cfg.Auth.File, &cfg.Spark.Home, &cfg.Spark.JavaHome}
 	if cfg.Audit.File != "stdout" && cfg.Audit.File != "stderr" {
 		paths = append(paths, &cfg.Audit.File)
 	}

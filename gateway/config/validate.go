@@ -65,6 +65,28 @@ func (c Config) Validate() error {
 	if c.HS2.FetchBytes < 64<<10 || c.HS2.FetchBytes > c.HS2.MaxMessageSize {
 		wrong("hs2.fetch_bytes", "%s is not between 64KiB and hs2.max_message_size", c.HS2.FetchBytes)
 	}
+	c.validateProfiles(wrong)
+	c.validateStore(wrong)
+	if c.Spool.Dir != "" && c.Spool.Dir == c.DataDir {
+		wrong("spool.dir", "must be a directory of its own, not data_dir itself")
+	}
+	if c.Spool.Memory > c.Spool.TotalMemory {
+		wrong("spool.memory", "%s is more than spool.total_memory, %s", c.Spool.Memory, c.Spool.TotalMemory)
+	}
+	if c.Spool.Disk > c.Spool.TotalDisk {
+		wrong("spool.disk", "%s is more than spool.total_disk, %s", c.Spool.Disk, c.Spool.TotalDisk)
+	}
+	if _, ok := c.Clusters[c.Engine.Cluster]; !ok {
+		names := slices.Sorted(maps.Keys(c.Clusters))
+		wrong("engine.cluster", "there is no cluster %q; clusters are %s%s", c.Engine.Cluster, strings.Join(names, ", "), didYouMean(c.Engine.Cluster, names))
+	}
+	return errors.Join(errs...)
+}
+
+// complaint takes what is wrong with a key.
+type complaint func(path, format string, args ...any)
+
+func (c Config) validateProfiles(wrong complaint) {
 	for name, p := range c.Profiles {
 		if _, ok := c.Clusters[p.Cluster]; !ok && p.Cluster != "" {
 			wrong("profiles."+name+".cluster", "there is no cluster %q", p.Cluster)
@@ -80,17 +102,15 @@ func (c Config) Validate() error {
 			wrong("profiles."+name+".warm_for", "must say whose engines are kept warm, because they belong to a %s; or set share_level: server", level)
 		}
 	}
+}
+
+func (c Config) validateStore(wrong complaint) {
 	if c.Store.URL != "" && !strings.HasPrefix(c.Store.URL, "postgres://") && !strings.HasPrefix(c.Store.URL, "postgresql://") {
 		wrong("store.url", "must begin with postgres://; leave it empty for an SQLite file in data_dir")
 	}
 	if c.Store.URL != "" && c.Secret == "" {
 		wrong("secret", "must be set, and be the same on every gateway that shares store.url: engine tokens are derived from it")
 	}
-	if _, ok := c.Clusters[c.Engine.Cluster]; !ok {
-		names := slices.Sorted(maps.Keys(c.Clusters))
-		wrong("engine.cluster", "there is no cluster %q; clusters are %s%s", c.Engine.Cluster, strings.Join(names, ", "), didYouMean(c.Engine.Cluster, names))
-	}
-	return errors.Join(errs...)
 }
 
 // durationFits: what may be zero means "none"; the others drive timers.

@@ -140,18 +140,18 @@ func (h *handler) rows(ctx context.Context, o *session.Operation, c *cursor, req
 		c.row += b.NumRows()
 		defer b.Release()
 	}
+	rows := c.row - start
 	c.block = start
-	if err := o.SetFetched(ctx, c.row); err != nil {
-		return nil, err
-	}
+	// Only what was sent counts as fetched: should we be killed before, the next gateway sends these rows again.
+	h.sent = func() { o.SetFetched(context.WithoutCancel(ctx), start+rows) }
 	room := rowSets.Get().(*[]byte)
 	set := tcli.AppendRowSet((*room)[:0], tcli.TProtocolVersion(o.Session.Protocol), start, cols, batches)
 	*room = set
 	o.Sent(c.row-start, int64(len(set)))
 	if h.server.opt.Hooks.Fetched != nil {
-		h.server.opt.Hooks.Fetched(int(c.row-start), len(set))
+		h.server.opt.Hooks.Fetched(int(rows), len(set))
 	}
-	return &tcli.FetchReply{Status: success(), HasMoreRows: more && c.row > start, RowSet: set, Release: func() { rowSets.Put(room) }}, nil
+	return &tcli.FetchReply{Status: success(), HasMoreRows: more && rows > 0, RowSet: set, Release: func() { rowSets.Put(room) }}, nil
 }
 
 // rowSets is room for encoded row sets, used again by whichever connection is next.

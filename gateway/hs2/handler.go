@@ -24,6 +24,8 @@ type handler struct {
 	identity *auth.Identity         // whoever the transport proved the client to be; nil before OpenSession without SASL
 	target   string                 // whom the client acts for in all it does: doAs, or the SASL authorization identity; or empty
 	used     map[uuid.UUID]struct{} // sessions that this connection used; nil where there is no connection
+	// sent is called once the answer of the call is written to the client.
+	sent func()
 	// watch returns a context that ends when the client goes while a call is answered, until stop is called.
 	watch func(context.Context) (ctx context.Context, stop func())
 }
@@ -115,6 +117,14 @@ func (h *handler) frontEnd() string {
 		return frontEndHTTP
 	}
 	return frontEnd
+}
+
+// done is called when the answer of a call is written.
+func (h *handler) done() {
+	if h.sent != nil {
+		h.sent()
+		h.sent = nil
+	}
 }
 
 type clientConf struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strconv"
 
 	"github.com/apache/thrift/lib/go/thrift"
 	"go.opentelemetry.io/otel"
@@ -36,17 +37,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the request cannot be read, or is larger than hs2.max_message_size: "+err.Error(), http.StatusRequestEntityTooLarge)
 		return
 	}
-	reply := s.answer(ctx, identity, doAs(r.URL.Query()), r.RemoteAddr, body)
+	reply, sent := s.answer(ctx, identity, doAs(r.URL.Query()), r.RemoteAddr, body)
 	if reply.Len() == 0 {
 		http.Error(w, "the body is no call of TCLIService", http.StatusBadRequest)
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-thrift")
-	_, _ = w.Write(reply.Bytes())
+	w.Header().Set("Content-Length", strconv.Itoa(reply.Len())) // so that a client sees when a part is missing
+	if _, err := w.Write(reply.Bytes()); err != nil {
+		return
+	}
+	if err := http.NewResponseController(w).Flush(); err == nil {
+		sent()
+	}
 }
 
-// answer runs the call that the body holds.
-func (s *Server) answer(ctx context.Context, identity *auth.Identity, target, client string, body []byte) *bytes.Buffer {
+// answer runs the call that the body holds. sent is to be called once the answer is written.
+func (s *Server) answer(ctx context.Context, identity *auth.Identity, target, client string, body []byte) (reply *bytes.Buffer, sent func()) {
 	h := &handler{server: s, client: client, log: s.opt.Log.With("client", client), identity: identity, target: target,
 		watch: func(ctx context.Context) (context.Context, func()) { return ctx, func() {} }} // net/http ends ctx when the client goes
 	in, out := &thrift.TMemoryBuffer{Buffer: bytes.NewBuffer(body)}, &thrift.TMemoryBuffer{Buffer: &bytes.Buffer{}}
@@ -55,7 +62,7 @@ func (s *Server) answer(ctx context.Context, identity *auth.Identity, target, cl
 	if _, err := processor.Process(ctx, thrift.NewTBinaryProtocolConf(in, conf), thrift.NewTBinaryProtocolConf(out, conf)); err != nil {
 		h.log.Debug("a call over HTTP failed", "error", err)
 	}
-	return out.Buffer
+	return out.Buffer, h.done
 }
 
 // basic proves the credentials of a request; one without any is asked like one with a wrong password, unless names

@@ -203,6 +203,9 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	for usable := true; usable && ctx.Err() == nil; {
 		var err thrift.TException
 		usable, err = processor.Process(ctx, proto, proto)
+		if usable {
+			h.done()
+		}
 		var panicked *tcli.PanicError
 		switch {
 		case errors.As(err, &panicked):

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,6 +48,13 @@ func (m *Manager) Adopt(ctx context.Context) ([]*Session, error) {
 		s.log.Info("session taken over", "operations", len(ops))
 		out = append(out, s)
 	}
+	swept, err := m.spool.Sweep()
+	if err != nil {
+		return nil, fmt.Errorf("sweep what a killed gateway has left: %w", err)
+	}
+	if swept > 0 {
+		m.opt.Log.Info("results that nobody can ask for any more were deleted", "files", swept)
+	}
 	return out, nil
 }
 
@@ -57,14 +65,23 @@ var (
 		Message: "the gateway ended before the statement reached an engine: run it again"}
 )
 
-// adoptOperation makes an operation's handle valid again. One that ran is attached to; what is known of the others is
-// told.
+// adoptOperation makes an operation's handle valid again. Rows that are on disk are there again, and one that ran is
+// attached to behind them; what is known of the others is told.
 func (s *Session) adoptOperation(rec store.Operation) {
 	o := s.fromRecord(context.Background(), rec)
 	ran := rec.State == string(Pending) && rec.EngineID != "" && rec.Kind == string(Statement)
+	var complete bool
+	if ran || rec.State == string(Finished) {
+		complete = o.reopen()
+	}
 	s.keep(o)
 	o.begin(s.manager.opt.QueryTimeout, func(ctx context.Context) error {
 		switch {
+		case complete:
+			if ran { // it was killed before it could say so
+				s.remember(ctx, parse(o.text))
+			}
+			return nil
 		case ran:
 			return o.goOn(ctx)
 		case rec.State == string(Pending):
@@ -76,44 +93,76 @@ func (s *Session) adoptOperation(rec store.Operation) {
 	})
 }
 
-// goOn attaches to the operation's execution. Its rows are read from the first one again; which of them the client has
-// is known to its cursor.
+// reopen finds the operation's rows on disk, and says whether they are all there.
+func (o *Operation) reopen() bool {
+	kept, err := o.Session.manager.spool.Open(o.ID)
+	if err != nil {
+		o.Session.log.Error("cannot read the rows of an operation that a killed gateway has left", "operation", o.ID, "error", err)
+	}
+	if err != nil || kept == nil {
+		return false
+	}
+	o.spool = kept
+	_, o.rec.Rows = kept.Durable()
+	complete, _ := kept.Done()
+	return complete
+}
+
+// goOn attaches to the operation's execution behind the rows that are on disk. Without any, rows are read from the first
+// one again; which of them the client has is known to its cursor.
 func (o *Operation) goOn(ctx context.Context) error {
 	o.log.Say("The gateway that ran this statement is gone; this one goes on with it")
+	ran := o.rec.EngineID
 	return o.onEngine(ctx, func(ctx context.Context, remote engines.Session) error {
-		exec, err := remote.Attach(ctx, o.rec.EngineOp, engines.Position{})
+		if o.rec.EngineID != ran {
+			return fmt.Errorf("%w: engine %s ended with the gateway", engines.ErrLost, ran)
+		}
+		token, rows := o.spool.Durable()
+		exec, err := remote.Attach(ctx, o.rec.EngineOp, engines.Position{Token: token, Rows: rows})
 		if err != nil {
-			return err
+			return orRowsGone(err)
+		}
+		if rows > 0 {
+			o.update(func(s *Snapshot) { s.State = Finished })
 		}
 		if err := o.drain(ctx, exec); err != nil {
-			return err
+			return orRowsGone(err)
 		}
 		o.Session.remember(ctx, parse(o.text))
 		return nil
 	})
 }
 
+// orRowsGone says in our words that the engine no longer holds the rows behind a place.
+func orRowsGone(err error) error {
+	var engine *engines.Error
+	if errors.As(err, &engine) && strings.HasPrefix(engine.Class, "INVALID_CURSOR.POSITION") {
+		return &Failure{Class: errRowsLost.Class, SQLState: errRowsLost.SQLState,
+			Message: "the gateway that read the statement's rows is gone, and its engine no longer holds all of them: run it again (" + engine.Message + ")"}
+	}
+	return err
+}
+
 // Fetched is how many rows the client had when the operation was taken over.
 func (o *Operation) Fetched() int64 { return o.fetched }
 
-// SetFetched keeps how far the client has read, as long as the statement runs: should this gateway be killed, the next
-// one goes on there. Once it has ended its rows are only here, and nothing needs to be kept.
-func (o *Operation) SetFetched(ctx context.Context, rows int64) error {
-	if done, _ := o.spool.Done(); done {
-		return nil
+// SetFetched keeps how far the client has read, as long as the statement runs or its rows are on disk: should this
+// gateway be killed, the next one goes on there. Other rows are only here, and nothing needs to be kept.
+func (o *Operation) SetFetched(ctx context.Context, rows int64) {
+	_, durable := o.spool.Durable()
+	if done, _ := o.spool.Done(); done && durable == 0 {
+		return
 	}
-	err := o.Session.manager.opt.Store.SetFetched(ctx, o.ID, o.Session.fence(), rows)
-	if errors.Is(err, store.ErrUnavailable) {
-		return nil // who reads goes on; after a kill it would have to begin anew
+	if err := o.Session.manager.opt.Store.SetFetched(ctx, o.ID, o.Session.fence(), rows); err != nil {
+		o.Session.log.Debug("cannot store how far a client has read", "operation", o.ID, "error", err)
 	}
-	return err
 }
 
 func (s *Session) fromRecord(ctx context.Context, rec store.Operation) *Operation {
 	o := &Operation{
 		ID: rec.ID, Secret: rec.Secret, Kind: Kind(rec.Kind), Session: s, text: rec.Statement, rec: rec, fetched: rec.Fetched,
 		log: &Log{limit: s.manager.opt.LogLines}, done: make(chan struct{}), changed: make(chan struct{}),
-		spool: s.manager.newSpool(), snap: Snapshot{State: Pending, Created: rec.CreatedAt}, seen: time.Now(),
+		spool: s.manager.spool.New(rec.ID), snap: Snapshot{State: Pending, Created: rec.CreatedAt}, seen: time.Now(),
 	}
 	o.life, o.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	o.audit.begin(s, rec)

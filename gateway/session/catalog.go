@@ -35,7 +35,10 @@ func (o *Operation) Catalog(ctx context.Context, f func(context.Context, *Catalo
 // Emit adds rows to the operation's result, taking over the reference.
 func (o *Operation) Emit(b arrow.RecordBatch) error {
 	o.rec.Rows += b.NumRows()
-	return o.spool.Append(b)
+	if _, err := o.spool.Append(b, ""); err != nil {
+		return spoolFailure(err)
+	}
+	return nil
 }
 
 // Schemas lists the schemas of the current catalogue.

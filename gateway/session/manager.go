@@ -57,6 +57,7 @@ type Options struct {
 type Manager struct {
 	opt    Options
 	ledger *ledger
+	spool  *spool.Pool
 
 	waiting atomic.Int64 // statements that wait for an engine
 
@@ -69,7 +70,8 @@ type Manager struct {
 
 // NewManager makes an empty Manager. Run must be called for idle sessions to be closed.
 func NewManager(opt Options) *Manager {
-	return &Manager{opt: opt, ledger: newLedger(opt.Store), count: newCount(), sessions: map[uuid.UUID]*Session{}, ops: map[uuid.UUID]*Operation{}}
+	return &Manager{opt: opt, ledger: newLedger(opt.Store), spool: spool.NewPool(opt.Spool), count: newCount(),
+		sessions: map[uuid.UUID]*Session{}, ops: map[uuid.UUID]*Operation{}}
 }
 
 // OpenRequest asks for a session.
@@ -205,7 +207,8 @@ func (m *Manager) drop(o *Operation) {
 	o.Session.mu.Unlock()
 }
 
-func (m *Manager) newSpool() *spool.Spool { return spool.New(m.opt.Spool) }
+// Spooled tells how many bytes of results are in memory and on disk.
+func (m *Manager) Spooled() (memory, disk int64) { return m.spool.Usage() }
 
 // Counts tells how many sessions and operations there are.
 func (m *Manager) Counts() (sessions, operations int) {

@@ -168,7 +168,7 @@ func (o *Operation) failure(err error) error {
 	if f := o.Snapshot().Failure; f != nil {
 		return f
 	}
-	return err
+	return spoolFailure(err)
 }
 
 // Log is what was said about the operation.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/gateway/spool"
 )
 
 // cancelTime bounds how long the engine may take to hear that a statement is to be stopped.
@@ -127,6 +129,24 @@ func (o *Operation) runStatement(ctx context.Context, st statement) error {
 			return nil
 		}
 	}
+	err := o.runOnEngine(ctx, st)
+	if errors.Is(err, engines.ErrLost) && o.mayRunAgain(st) {
+		o.log.Say("The engine was lost: " + err.Error())
+		o.log.Say("The statement only reads, and none of its rows were fetched: it runs again (" + RetryKey + ")")
+		err = o.runOnEngine(ctx, st)
+	}
+	return err
+}
+
+// mayRunAgain says that a statement whose engine was lost can be repeated without anybody noticing: it only reads, its
+// session asks for it, and nobody has had a row. What had come is dropped.
+func (o *Operation) mayRunAgain(st statement) bool {
+	text, _ := o.Session.Setting(RetryKey)
+	wanted, _ := strconv.ParseBool(text)
+	return wanted && st.reads() && o.fetched == 0 && o.spool.Restart()
+}
+
+func (o *Operation) runOnEngine(ctx context.Context, st statement) error {
 	return o.onEngine(ctx, func(ctx context.Context, remote engines.Session) error {
 		release, err := o.lockOverlay(ctx, remote)
 		if err != nil {
@@ -263,6 +283,8 @@ func (o *Operation) drain(ctx context.Context, exec engines.Execution) (err erro
 			o.Session.log.Debug("cannot interrupt an execution", "operation", o.ID, "error", cerr)
 		}
 	}()
+	// After a restart the engine tells Spark's own types no more: they come with the first response only.
+	schema := o.spool.Known()
 	for {
 		batch, at, err := exec.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -274,14 +296,32 @@ func (o *Operation) drain(ctx context.Context, exec engines.Execution) (err erro
 		if err != nil {
 			return err
 		}
+		if schema == nil {
+			schema = exec.Schema()
+		}
 		o.rec.Rows, o.rec.Position = at.Rows, at.Token
-		if err := o.spool.Append(withSchema(batch, exec.Schema())); err != nil {
-			return &Failure{Class: "SLUICE_SPOOL", SQLState: "54000", Message: err.Error()}
+		durable, err := o.spool.Append(withSchema(batch, schema), at.Token)
+		if err != nil {
+			return spoolFailure(err)
+		}
+		if durable {
+			exec.Durable(at)
 		}
 		if o.Snapshot().State == Running {
 			o.update(func(s *Snapshot) { s.State = Finished })
 		}
 	}
+}
+
+// spoolFailure says what the spool met in the user's words: its text names the key and the next step.
+func spoolFailure(err error) error {
+	switch {
+	case errors.Is(err, spool.ErrFull):
+		return &Failure{Class: "SLUICE_SPOOL_FULL", SQLState: "54000", Message: err.Error()}
+	case errors.Is(err, spool.ErrDisk):
+		return &Failure{Class: "SLUICE_SPOOL_DISK", SQLState: "58030", Message: err.Error()}
+	}
+	return err
 }
 
 // release lets the engine forget the execution. It comes last: nobody has to wait for it.

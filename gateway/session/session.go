@@ -195,27 +195,57 @@ func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Se
 		return nil, nil, limitError("waiting", int(max), "too many statements wait for engines to start; try again in a moment")
 	}
 	defer s.manager.waiting.Add(-1)
+	for try := 1; ; try++ {
+		err := s.acquire(ctx, report)
+		if err == nil {
+			return s.remote, s.lease, nil
+		}
+		if !errors.Is(err, errLostAtOnce) || try == maxTries {
+			return nil, nil, err
+		}
+		report("The engine was lost before the statement reached it; looking for another one")
+	}
+}
+
+// maxTries is how many engines may be lost in a row before a statement has reached one.
+const maxTries = 3
+
+// errLostAtOnce says that an engine was lost before anything of a user's was sent to it.
+var errLostAtOnce = errors.New("the engine was lost before it was used")
+
+// acquire gets an engine and opens the session there; the caller holds s.engine.
+func (s *Session) acquire(ctx context.Context, report func(string)) error {
 	rec := s.record()
 	decision, err := s.manager.opt.Route(rec.User, rec.Conf[ClusterKey])
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	report(fmt.Sprintf("Routed to cluster %s: %s", decision.Cluster, decision.Reason))
 	req, err := s.manager.share(s.ID, s.Identity, rec.Conf)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	req.Key.Cluster, req.Conf = decision.Cluster, engineConf(rec.Conf)
 	lease, err := s.manager.opt.Engines.Acquire(ctx, req, report)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	if err := s.attach(ctx, lease, report); err != nil {
+	err = s.attach(ctx, lease, report)
+	lost := lease.Err()
+	switch {
+	case err == nil && lost != nil:
+		s.detach()
+		return fmt.Errorf("%w: %w", errLostAtOnce, lost)
+	case err != nil:
 		lease.Release()
-		return nil, nil, err
+		if lost != nil || errors.Is(err, engines.ErrLost) {
+			return fmt.Errorf("%w: %w", errLostAtOnce, err)
+		}
 	}
-	s.setPlace(place{lease.Key(), decision.Reason})
-	return s.remote, s.lease, nil
+	if err == nil {
+		s.setPlace(place{lease.Key(), decision.Reason})
+	}
+	return err
 }
 
 // attach opens the session on an engine, under an id that is stored first.

@@ -36,6 +36,8 @@ type world struct {
 	answer    func(sql string) error
 	cancelled chan string
 	check     func(engines.OperationID)
+	attach    func(engines.Position) (engines.Execution, error)
+	start     func() engines.Execution // instead of answer
 }
 
 const block = "BLOCK"
@@ -82,8 +84,8 @@ func (r *remote) Close(context.Context) error { return nil }
 func (r *remote) TableSchema(context.Context, ...string) ([]engines.TableColumn, error) {
 	return nil, nil
 }
-func (r *remote) Attach(context.Context, engines.OperationID, engines.Position) (engines.Execution, error) {
-	return nil, io.EOF
+func (r *remote) Attach(_ context.Context, _ engines.OperationID, at engines.Position) (engines.Execution, error) {
+	return r.w.attach(at)
 }
 func (r *remote) Set(_ context.Context, conf map[string]*string) (map[string]*string, error) {
 	told, before := map[string]string{}, map[string]*string{}
@@ -105,6 +107,9 @@ func (r *remote) Start(_ context.Context, id engines.OperationID, q engines.Quer
 	r.w.mu.Unlock()
 	if check != nil {
 		check(id)
+	}
+	if r.w.start != nil {
+		return r.w.start(), nil
 	}
 	return &execution{w: r.w, sql: q.SQL}, nil
 }
@@ -132,6 +137,7 @@ func (e *execution) Next(ctx context.Context) (arrow.RecordBatch, engines.Positi
 	e.done = true
 	return one(), engines.Position{Rows: 1}, nil
 }
+func (e *execution) Durable(engines.Position)      {}
 func (e *execution) Cancel(context.Context) error  { e.w.cancelled <- e.sql; return nil }
 func (e *execution) Release(context.Context) error { return nil }
 
@@ -146,7 +152,7 @@ func play(t *testing.T, change ...func(*Options)) (*world, *Manager) {
 	l := launch.New(launch.Options{Clusters: map[string]engines.Cluster{"c": w}, Drivers: map[engines.Kind]engines.Driver{"spark": w}, Store: replica.Engines{Replica: r},
 		StartTimeout: time.Minute, IdleTimeout: time.Hour, Lease: time.Minute, Log: log})
 	opt := Options{Store: st, Replica: r.ID, Engines: l, Kind: "spark", ShareLevel: launch.User, LogLines: 100, IdleTimeout: time.Hour, OperationIdleTimeout: time.Hour, Log: log,
-		Spool: spool.Limits{Dir: t.TempDir(), Memory: 1 << 20, Disk: 1 << 20},
+		Spool: spool.Limits{Dir: t.TempDir(), Memory: 1 << 20, Disk: 1 << 20, TotalMemory: 1 << 20, TotalDisk: 1 << 20},
 		Route: func(user, wish string) (router.Decision, error) {
 			return router.Named{Default: "c"}.Pick(router.Request{User: user, Cluster: wish}, []router.State{{Name: "c"}})
 		}}

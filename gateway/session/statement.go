@@ -1,6 +1,7 @@
 package session
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -65,6 +66,25 @@ func FirstWord(text string) string {
 	}
 	word, _ := nextWord(head)
 	return word
+}
+
+// writing are words that a statement with a common table expression may have only if it writes. They are looked for in
+// the whole text: a false alarm costs a retry, nothing else.
+var writing = regexp.MustCompile(`(?i)\b(INSERT|UPDATE|DELETE|MERGE)\b`)
+
+// reads says that a statement surely changes nothing.
+func (st statement) reads() bool {
+	if st.verb == query || st.verb == ping || st.verb == setShow {
+		return true
+	}
+	word, _ := nextWord(st.text)
+	switch strings.ToUpper(word) {
+	case "SHOW", "DESCRIBE", "DESC", "EXPLAIN":
+		return true
+	case "WITH":
+		return !writing.MatchString(st.text)
+	}
+	return false
 }
 
 // set reads `SET key=value` and `SET key`. Forms that are not about a setting (SET TIME ZONE, SET VAR, SET -v, SET
@@ -205,7 +225,7 @@ func split(text string) []string {
 	for i := 0; i < len(text); {
 		switch c := text[i]; {
 		case c == ';':
-			out = append(out, text[start:i])
+			out = append(out, strings.TrimSpace(text[start:i]))
 			i++
 			start = i
 		case c == '\'' || c == '"' || c == '`':
@@ -219,7 +239,7 @@ func split(text string) []string {
 			i++
 		}
 	}
-	out = append(out, text[start:])
+	out = append(out, strings.TrimSpace(text[start:]))
 	return slices.DeleteFunc(out, func(s string) bool { return skipBlank(s) == "" })
 }
 

@@ -1,98 +1,207 @@
 // Package spool keeps a result between the engine, which must be read at full speed because unread rows fill its heap,
-// and the client, which reads when it likes, and may begin again from the first row. Batches stay in memory up to a
-// limit and go to a file beyond it.
+// and the client, which reads when it likes, and may begin again from the first row.
+//
+// A small result stays in memory. A larger one goes to a file, all of it, and memory is then a cache of its latest
+// rows. The file outlives a gateway that is killed: the next one goes on behind its last batch, and rows that are in it
+// need not be kept by the engine any more.
 package spool
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"os"
+	"slices"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
-// Limits of one spool, in bytes.
-type Limits struct {
-	Dir    string // of the file
-	Memory int64
-	Disk   int64
-}
+// keepInMemory is how large a result may be that is in memory alone. Should the gateway be killed, the next one reads
+// such rows from the engine again. Spark Connect keeps 10 MiB of the responses that it has sent
+// (spark.connect.execute.reattachable.observerRetryBufferSize); of those, 4 MiB may have been on the wire, and one
+// more be just taken in.
+const keepInMemory = 2 << 20
 
-// ErrFull says that a result is larger than the spool may grow. The text names the setting.
-var ErrFull = errors.New("the result is larger than spool.disk allows")
-
-// ErrClosed says that the operation was closed while somebody waited for its rows.
-var ErrClosed = errors.New("the result was closed")
-
-// Spool holds the rows of one operation. One writer, any number of readers.
+// Spool holds the rows of one operation. One writer calls Append and Finish; there may be any number of readers.
 type Spool struct {
-	limits Limits
+	pool *Pool
+	name string // of the file
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each change
 	schema  *arrow.Schema
 	parts   []part
 	rows    int64
-	memory  int64
-	file    *os.File
-	size    int64 // of the file
+	memory  int64 // of the batches in parts
+	oldest  int   // no part before it is in memory
+	file    *rowFile
+	read    bool // a reader has had rows
 	done    bool
 	err     error // how the writer ended
 
-	loaded   arrow.RecordBatch // the batch last read from the file; pages of it are asked for one after the other
-	loadedAt int64             // its offset
+	loaded      arrow.RecordBatch // read from the file; pages of it are asked for one after the other
+	loadedFirst int64             // its first row
+	loadedHeld  int64
 }
 
-// part is one batch, in memory or in the file.
+// part is one batch, in memory, in the file, or both.
 type part struct {
 	first, rows int64
-	batch       arrow.RecordBatch // nil if it is in the file
-	offset, len int64
+	token       string            // the engine's word for the place behind it
+	batch       arrow.RecordBatch // nil if it is in the file alone
+	held        int64             // bytes that batch holds
+	at          span              // in the file, if there is one
 }
-
-// New makes an empty spool. The file is made when memory does not suffice.
-func New(l Limits) *Spool { return &Spool{limits: l, changed: make(chan struct{})} }
 
 func (s *Spool) wake() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// Append adds a batch, taking over the caller's reference.
-func (s *Spool) Append(b arrow.RecordBatch) error {
+// Append adds a batch, taking over the caller's reference; token is the engine's word for the place behind it. durable
+// says that all rows up to there would survive this process.
+func (s *Spool) Append(b arrow.RecordBatch, token string) (durable bool, err error) {
+	defer b.Release()
+	f, err := s.begin(b.Schema())
+	if err != nil || b.NumRows() == 0 {
+		return false, err
+	}
+	p := part{rows: b.NumRows(), token: token, held: heldBytes(b)}
+	if f == nil {
+		if s.reserve(p.held) {
+			p.batch = b
+			return false, s.add(p)
+		}
+		if f, err = s.toDisk(); err != nil {
+			return false, s.orWhy(err)
+		}
+	}
+	if p.at, err = f.appendBatch(b, token); err != nil {
+		return false, s.orWhy(err)
+	}
+	if s.makeRoom(p.held) {
+		p.batch = b
+	}
+	return true, s.add(p)
+}
+
+// begin tells where rows go at the moment: nil is memory.
+func (s *Spool) begin(schema *arrow.Schema) (*rowFile, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.done {
-		b.Release()
-		return ErrClosed
+		return nil, s.why()
 	}
-	defer s.wake()
 	if s.schema == nil {
-		s.schema = b.Schema()
+		s.schema = schema
+		s.wake()
 	}
-	if b.NumRows() == 0 {
-		b.Release()
-		return nil
+	return s.file, nil
+}
+
+// why says why a spool takes no more rows.
+func (s *Spool) why() error {
+	if s.err != nil {
+		return s.err
 	}
-	p := part{first: s.rows, rows: b.NumRows()}
-	size := batchBytes(b)
-	if s.memory+size <= s.limits.Memory {
-		p.batch = b
-		s.memory += size
-	} else {
-		defer b.Release()
-		if err := s.write(b, &p); err != nil {
-			return err
-		}
+	return ErrClosed
+}
+
+// orWhy prefers why the spool has ended over what the writer then met: its file was closed.
+func (s *Spool) orWhy(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
 	}
+	return err
+}
+
+func (s *Spool) add(p part) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done { // closed in the meantime, and what was reserved is given back
+		return s.why()
+	}
+	if p.batch != nil {
+		p.batch.Retain()
+	}
+	p.first = s.rows
 	s.parts = append(s.parts, p)
 	s.rows += p.rows
+	s.wake()
 	return nil
+}
+
+// reserve asks for memory for rows that are nowhere else.
+func (s *Spool) reserve(held int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		return true // add will refuse
+	}
+	if s.memory+held > min(keepInMemory, s.pool.limits.Memory) || !s.pool.takeMemory(held, false) {
+		return false
+	}
+	s.memory += held
+	return true
+}
+
+// makeRoom asks for memory for rows that are on disk too, at the cost of older ones.
+func (s *Spool) makeRoom(held int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done || held > s.pool.limits.Memory {
+		return false
+	}
+	for s.memory+held > s.pool.limits.Memory || !s.pool.takeMemory(held, true) {
+		if !s.evict() {
+			return false
+		}
+	}
+	s.memory += held
+	return true
+}
+
+// evict drops the oldest batch that is in memory and on disk.
+func (s *Spool) evict() bool {
+	for ; s.oldest < len(s.parts); s.oldest++ {
+		if p := &s.parts[s.oldest]; p.batch != nil {
+			s.pool.giveMemory(p.held)
+			s.memory -= p.held
+			p.batch.Release()
+			p.batch = nil
+			return true
+		}
+	}
+	return false
+}
+
+// toDisk makes the file and writes what was in memory alone.
+func (s *Spool) toDisk() (*rowFile, error) {
+	s.mu.Lock()
+	parts, schema := slices.Clone(s.parts), s.schema
+	for _, p := range parts {
+		p.batch.Retain() // somebody may close the spool while they are written
+		defer p.batch.Release()
+	}
+	s.mu.Unlock()
+	f, err := s.pool.create(s.name, schema)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range parts {
+		if parts[i].at, err = f.appendBatch(p.batch, p.token); err != nil {
+			f.remove()
+			return nil, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		f.remove()
+		return nil, s.why()
+	}
+	s.parts, s.file = parts, f
+	return f, nil
 }
 
 // SetSchema tells the schema before the first batch, or instead of one that is empty.
@@ -103,65 +212,87 @@ func (s *Spool) SetSchema(schema *arrow.Schema) {
 	s.wake()
 }
 
-func (s *Spool) write(b arrow.RecordBatch, p *part) error {
-	if s.file == nil {
-		f, err := os.CreateTemp(s.limits.Dir, "rows-*")
-		if err != nil {
-			return fmt.Errorf("spool to disk: %w", err)
-		}
-		_ = os.Remove(f.Name()) // it lives as long as it is open, and a crash leaves nothing
-		s.file = f
-	}
-	var buf bytes.Buffer
-	w := ipc.NewWriter(&buf, ipc.WithSchema(b.Schema()))
-	if err := w.Write(b); err != nil {
-		return fmt.Errorf("spool to disk: %w", err)
-	}
-	if err := w.Close(); err != nil {
-		return fmt.Errorf("spool to disk: %w", err)
-	}
-	if s.size+int64(buf.Len()) > s.limits.Disk {
-		return fmt.Errorf("%w (%d bytes): ask for fewer rows, write the result to a table, or raise spool.disk", ErrFull, s.limits.Disk)
-	}
-	if _, err := s.file.WriteAt(buf.Bytes(), s.size); err != nil {
-		return fmt.Errorf("spool to disk: %w", err)
-	}
-	p.offset, p.len = s.size, int64(buf.Len())
-	s.size += p.len
-	return nil
-}
-
-// Finish ends the writing: with nil at the end of the rows, with an error if they are not complete.
+// Finish ends the writing: with nil at the end of the rows, with an error if they are not complete. An error drops the
+// rows, whose readers get it. The first word holds.
 func (s *Spool) Finish(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.done {
 		return
 	}
+	if err != nil {
+		s.drop(err)
+		return
+	}
+	if s.file != nil {
+		s.file.finish()
+	}
+	s.done = true
+	s.wake()
+}
+
+// Close drops all rows; readers get ErrClosed.
+func (s *Spool) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop(ErrClosed)
+}
+
+// Restart drops the rows so that the writer can begin anew, unless a reader has had any of them, or the end.
+func (s *Spool) Restart() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.read || s.done {
+		return false
+	}
+	s.clear()
+	return true
+}
+
+// drop forgets all rows and deletes the file. Without rows every reader meets the error; none takes the gap for the end.
+func (s *Spool) drop(err error) {
+	s.clear()
 	s.done, s.err = true, err
 	s.wake()
 }
 
-// Close drops all rows; readers that wait get ErrClosed.
-func (s *Spool) Close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Spool) clear() {
 	for _, p := range s.parts {
 		if p.batch != nil {
 			p.batch.Release()
 		}
 	}
-	s.parts, s.rows, s.memory = nil, 0, 0 // without rows every reader meets the error, none takes the gap for the end
-	if s.loaded != nil {
-		s.loaded.Release()
-		s.loaded = nil
-	}
+	s.pool.giveMemory(s.memory)
+	s.parts, s.rows, s.memory, s.oldest = nil, 0, 0, 0
+	s.unload()
 	if s.file != nil {
-		_ = s.file.Close()
+		s.file.remove()
 		s.file = nil
 	}
-	s.done, s.err = true, ErrClosed
-	s.wake()
+}
+
+// Done reports whether the writer has ended, and how.
+func (s *Spool) Done() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.done, s.err
+}
+
+// Durable tells how far the rows would survive this process: up to which one, and the engine's word for that place.
+func (s *Spool) Durable() (token string, rows int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file == nil || len(s.parts) == 0 {
+		return "", 0
+	}
+	return s.parts[len(s.parts)-1].token, s.rows
+}
+
+// Known returns the schema if it is known already, or nil.
+func (s *Spool) Known() *arrow.Schema {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.schema
 }
 
 // wait calls ready under the lock until it is true, or ctx ends.
@@ -196,123 +327,4 @@ func (s *Spool) Schema(ctx context.Context) (*arrow.Schema, error) {
 		return nil, failed
 	}
 	return schema, nil
-}
-
-// Read returns rows from the given one on, at least one and at most max, and whether there are certainly more. It waits
-// until there is one or the end is known. No rows and no error mean the end. The caller releases the batches. size
-// estimates the bytes of rows of a batch; reading stops where they exceed limit.
-func (s *Spool) Read(ctx context.Context, from, limit int64, max int64, size func(b arrow.RecordBatch, from, to int) int) ([]arrow.RecordBatch, bool, error) {
-	err := s.wait(ctx, func() bool { return s.rows > from || s.done })
-	if err != nil {
-		return nil, false, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.rows <= from && s.err != nil {
-		return nil, false, s.err
-	}
-	var out []arrow.RecordBatch
-	left := max
-	for _, p := range s.parts {
-		if p.first+p.rows <= from || left <= 0 {
-			continue
-		}
-		b, err := s.load(p)
-		if err != nil {
-			release(out)
-			return nil, false, err
-		}
-		lo := int(from - p.first)
-		hi := int(min(p.rows, int64(lo)+left))
-		hi = lo + fit(b, lo, hi, &limit, len(out) == 0, size)
-		if hi > lo {
-			out = append(out, b.NewSlice(int64(lo), int64(hi)))
-			from, left = from+int64(hi-lo), left-int64(hi-lo)
-		}
-		b.Release()
-		if int64(hi) < p.rows {
-			break
-		}
-	}
-	return out, s.rows > from, nil
-}
-
-// fit says how many rows of [lo,hi) stay within the limit of bytes, halving until they do; the first row always does.
-func fit(b arrow.RecordBatch, lo, hi int, limit *int64, first bool, size func(arrow.RecordBatch, int, int) int) int {
-	n := hi - lo
-	for n > 0 {
-		bytes := int64(size(b, lo, lo+n))
-		if bytes <= *limit || (first && n == 1) {
-			*limit -= bytes
-			return n
-		}
-		n /= 2
-	}
-	if first && hi > lo {
-		*limit = 0
-		return 1
-	}
-	return 0
-}
-
-func release(bs []arrow.RecordBatch) {
-	for _, b := range bs {
-		b.Release()
-	}
-}
-
-// load returns a batch with a reference for the caller.
-func (s *Spool) load(p part) (arrow.RecordBatch, error) {
-	if p.batch != nil {
-		p.batch.Retain()
-		return p.batch, nil
-	}
-	if s.loaded != nil && s.loadedAt == p.offset {
-		s.loaded.Retain()
-		return s.loaded, nil
-	}
-	r, err := ipc.NewReader(io.NewSectionReader(s.file, p.offset, p.len))
-	if err != nil {
-		return nil, fmt.Errorf("read the spool: %w", err)
-	}
-	defer r.Release()
-	if !r.Next() {
-		return nil, fmt.Errorf("read the spool: %w", r.Err())
-	}
-	b := r.RecordBatch()
-	b.Retain()
-	if s.loaded != nil {
-		s.loaded.Release()
-	}
-	b.Retain()
-	s.loaded, s.loadedAt = b, p.offset
-	return b, nil
-}
-
-func batchBytes(b arrow.RecordBatch) int64 {
-	var n int64
-	for _, c := range b.Columns() {
-		n += dataBytes(c.Data())
-	}
-	return n
-}
-
-func dataBytes(d arrow.ArrayData) int64 {
-	var n int64
-	for _, buf := range d.Buffers() {
-		if buf != nil {
-			n += int64(buf.Len())
-		}
-	}
-	for _, c := range d.Children() {
-		n += dataBytes(c)
-	}
-	return n
-}
-
-// Done reports whether the writer has ended, and how.
-func (s *Spool) Done() (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.done, s.err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 )
 
@@ -64,7 +64,7 @@ func numbers(t *testing.T, batches []arrow.RecordBatch) []int {
 	return out
 }
 
-func span(from, to int) []int {
+func seq(from, to int) []int {
 	out := []int{}
 	for i := from; i < to; i++ {
 		out = append(out, i)
@@ -75,19 +75,51 @@ func span(from, to int) []int {
 // tenBytes is a size of rows that is easy to count with.
 func tenBytes(_ arrow.RecordBatch, from, to int) int { return 10 * (to - from) }
 
+// newPool makes a pool that must be empty when the test ends.
+func newPool(t *testing.T, l Limits) *Pool {
+	t.Helper()
+	l.Dir = t.TempDir()
+	if l.TotalMemory == 0 {
+		l.TotalMemory = plenty
+	}
+	if l.TotalDisk == 0 {
+		l.TotalDisk = plenty
+	}
+	p := NewPool(l)
+	t.Cleanup(func() {
+		held, disk := p.Usage()
+		require.Zero(t, held)
+		require.Zero(t, disk)
+		require.Empty(t, files(t, p))
+	})
+	return p
+}
+
+func files(t *testing.T, p *Pool) []string {
+	t.Helper()
+	entries, err := os.ReadDir(p.limits.Dir)
+	require.NoError(t, err)
+	out := []string{}
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
 // newSpool makes a spool whose rows must all be given back when the test ends. Rows on disk are read back with another
 // allocator, that of Arrow's reader.
 func newSpool(t *testing.T, l Limits) (*Spool, memory.Allocator) {
 	t.Helper()
+	return inPool(t, newPool(t, l))
+}
+
+func inPool(t *testing.T, p *Pool) (*Spool, memory.Allocator) {
+	t.Helper()
 	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
-	l.Dir = t.TempDir()
-	s := New(l)
+	s := p.New(uuid.New())
 	t.Cleanup(func() {
 		s.Close()
 		mem.AssertSize(t, 0)
-		left, err := os.ReadDir(l.Dir)
-		require.NoError(t, err)
-		require.Empty(t, left, "a spool leaves no file, not even after a crash")
 	})
 	return s, mem
 }
@@ -96,8 +128,15 @@ func newSpool(t *testing.T, l Limits) (*Spool, memory.Allocator) {
 func fill(t *testing.T, s *Spool, mem memory.Allocator, batches int) {
 	t.Helper()
 	for i := range batches {
-		require.NoError(t, s.Append(batch(mem, i*10, 10)))
+		add(t, s, batch(mem, i*10, 10))
 	}
+}
+
+// add appends a batch whose token is the number of rows up to its end.
+func add(t *testing.T, s *Spool, b arrow.RecordBatch) {
+	t.Helper()
+	_, err := s.Append(b, strconv.FormatInt(s.rows+b.NumRows(), 10))
+	require.NoError(t, err)
 }
 
 // read reads rows that must be there.
@@ -112,7 +151,7 @@ func oneBatch(t *testing.T) int64 {
 	t.Helper()
 	b := batch(memory.NewGoAllocator(), 0, 10)
 	defer b.Release()
-	return batchBytes(b)
+	return heldBytes(b)
 }
 
 // Wherever rows lie, readers get the same ones.
@@ -133,12 +172,12 @@ func TestPlaces(t *testing.T) {
 			require.Equal(t, tc.disk, s.file != nil)
 			require.LessOrEqual(t, s.memory, tc.limits.Memory)
 			if name == "both" {
-				require.NotNil(t, s.parts[0].batch)
-				require.Nil(t, s.parts[4].batch)
+				require.Nil(t, s.parts[0].batch)
+				require.NotNil(t, s.parts[4].batch, "what came last is read without the disk")
 			}
 			for range 2 { // again from the first row
 				rows, more := read(t, s, 0, plenty, allRows)
-				require.Equal(t, span(0, 50), rows)
+				require.Equal(t, seq(0, 50), rows)
 				require.False(t, more)
 			}
 			rows, more := read(t, s, 50, plenty, allRows)
@@ -156,22 +195,22 @@ func TestPaging(t *testing.T) {
 			want             []int
 			more             bool
 		}{
-			"rows within a batch":          {0, plenty, 4, span(0, 4), true},
-			"rows up to a batch's end":     {0, plenty, 10, span(0, 10), true},
-			"rows over batches":            {0, plenty, 25, span(0, 25), true},
-			"from inside a batch":          {7, plenty, 5, span(7, 12), true},
-			"the last row of a batch":      {9, plenty, 1, span(9, 10), true},
-			"to the end":                   {13, plenty, allRows, span(13, 30), false},
-			"just to the end":              {13, plenty, 17, span(13, 30), false},
-			"after the end":                {30, plenty, 5, span(0, 0), false},
-			"far after the end":            {1000, plenty, 5, span(0, 0), false},
-			"bytes of a batch":             {0, 100, allRows, span(0, 10), true},
-			"bytes of a part, by halves":   {0, 59, allRows, span(0, 5), true},
-			"bytes of a batch and a part":  {0, 150, allRows, span(0, 15), true},
-			"bytes from inside a batch":    {8, 70, allRows, span(8, 15), true},
-			"one row is always given":      {3, 1, allRows, span(3, 4), true},
-			"even the last one of a batch": {9, 1, allRows, span(9, 10), true},
-			"rows before bytes":            {0, 100, 3, span(0, 3), true},
+			"rows within a batch":          {0, plenty, 4, seq(0, 4), true},
+			"rows up to a batch's end":     {0, plenty, 10, seq(0, 10), true},
+			"rows over batches":            {0, plenty, 25, seq(0, 25), true},
+			"from inside a batch":          {7, plenty, 5, seq(7, 12), true},
+			"the last row of a batch":      {9, plenty, 1, seq(9, 10), true},
+			"to the end":                   {13, plenty, allRows, seq(13, 30), false},
+			"just to the end":              {13, plenty, 17, seq(13, 30), false},
+			"after the end":                {30, plenty, 5, seq(0, 0), false},
+			"far after the end":            {1000, plenty, 5, seq(0, 0), false},
+			"bytes of a batch":             {0, 100, allRows, seq(0, 10), true},
+			"bytes of a part, by halves":   {0, 59, allRows, seq(0, 5), true},
+			"bytes of a batch and a part":  {0, 150, allRows, seq(0, 15), true},
+			"bytes from inside a batch":    {8, 70, allRows, seq(8, 15), true},
+			"one row is always given":      {3, 1, allRows, seq(3, 4), true},
+			"even the last one of a batch": {9, 1, allRows, seq(9, 10), true},
+			"rows before bytes":            {0, 100, 3, seq(0, 3), true},
 		} {
 			t.Run(place+"/"+name, func(t *testing.T) {
 				s, mem := newSpool(t, limits)
@@ -199,31 +238,9 @@ func TestPagesJoin(t *testing.T) {
 				require.NotEmpty(t, page)
 				all = append(all, page...)
 			}
-			require.Equal(t, span(0, 60), all, "limit %d, rows %d", limit, rows)
+			require.Equal(t, seq(0, 60), all, "limit %d, rows %d", limit, rows)
 		}
 	}
-}
-
-func TestDiskIsFull(t *testing.T) {
-	s, mem := newSpool(t, Limits{Memory: oneBatch(t), Disk: 1})
-	fill(t, s, mem, 1)
-	err := s.Append(batch(mem, 10, 10))
-	require.ErrorIs(t, err, ErrFull)
-	require.ErrorContains(t, err, "spool.disk")
-	s.Finish(err)
-	rows, more := read(t, s, 0, plenty, allRows)
-	require.Equal(t, span(0, 10), rows, "what was kept can be read")
-	require.False(t, more)
-	_, _, err = s.Read(t.Context(), 10, plenty, allRows, tenBytes)
-	require.ErrorIs(t, err, ErrFull, "a result that was cut off must not look complete")
-}
-
-func TestNoPlaceForTheFile(t *testing.T) {
-	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
-	defer mem.AssertSize(t, 0)
-	s := New(Limits{Dir: filepath.Join(t.TempDir(), "none"), Disk: plenty})
-	defer s.Close()
-	require.ErrorIs(t, s.Append(batch(mem, 0, 10)), os.ErrNotExist)
 }
 
 // waiting runs f in a goroutine and returns, when f waits in the spool, where its result will come.
@@ -259,11 +276,11 @@ func TestReadWaits(t *testing.T) {
 		err  error
 	}{
 		"for rows": {func(t *testing.T, s *Spool, mem memory.Allocator, _ context.CancelCauseFunc) {
-			s.SetSchema(schema)                            // wakes it for nothing
-			require.NoError(t, s.Append(batch(mem, 0, 0))) // too
-			require.NoError(t, s.Append(batch(mem, 0, 3)))
-		}, span(0, 3), nil},
-		"for the end":     {func(_ *testing.T, s *Spool, _ memory.Allocator, _ context.CancelCauseFunc) { s.Finish(nil) }, span(0, 0), nil},
+			s.SetSchema(schema)         // wakes it for nothing
+			add(t, s, batch(mem, 0, 0)) // too
+			add(t, s, batch(mem, 0, 3))
+		}, seq(0, 3), nil},
+		"for the end":     {func(_ *testing.T, s *Spool, _ memory.Allocator, _ context.CancelCauseFunc) { s.Finish(nil) }, seq(0, 0), nil},
 		"for a failure":   {func(_ *testing.T, s *Spool, _ memory.Allocator, _ context.CancelCauseFunc) { s.Finish(boom) }, nil, boom},
 		"for Close":       {func(_ *testing.T, s *Spool, _ memory.Allocator, _ context.CancelCauseFunc) { s.Close() }, nil, ErrClosed},
 		"for its context": {func(_ *testing.T, _ *Spool, _ memory.Allocator, cancel context.CancelCauseFunc) { cancel(gone) }, nil, gone},
@@ -299,8 +316,8 @@ func TestSchema(t *testing.T) {
 		err  error
 	}{
 		"said":             {func(_ *testing.T, s *Spool, _ memory.Allocator) { s.SetSchema(schema) }, schema, nil},
-		"of rows":          {func(t *testing.T, s *Spool, mem memory.Allocator) { require.NoError(t, s.Append(batch(mem, 0, 1))) }, schema, nil},
-		"of no rows":       {func(t *testing.T, s *Spool, mem memory.Allocator) { require.NoError(t, s.Append(batch(mem, 0, 0))) }, schema, nil},
+		"of rows":          {func(t *testing.T, s *Spool, mem memory.Allocator) { add(t, s, batch(mem, 0, 1)) }, schema, nil},
+		"of no rows":       {func(t *testing.T, s *Spool, mem memory.Allocator) { add(t, s, batch(mem, 0, 0)) }, schema, nil},
 		"none, at the end": {func(_ *testing.T, s *Spool, _ memory.Allocator) { s.Finish(nil) }, nil, nil},
 		"a failure":        {func(_ *testing.T, s *Spool, _ memory.Allocator) { s.Finish(boom) }, nil, boom},
 		"closed":           {func(_ *testing.T, s *Spool, _ memory.Allocator) { s.Close() }, nil, ErrClosed},
@@ -325,16 +342,16 @@ func TestSchema(t *testing.T) {
 
 func TestNoRowsKeepTheSchema(t *testing.T) {
 	s, mem := newSpool(t, Limits{Memory: plenty})
-	require.NoError(t, s.Append(batch(mem, 0, 0)))
-	require.NoError(t, s.Append(batch(mem, 0, 2)))
-	require.NoError(t, s.Append(batch(mem, 2, 0)))
-	require.NoError(t, s.Append(batch(mem, 2, 2)))
+	add(t, s, batch(mem, 0, 0))
+	add(t, s, batch(mem, 0, 2))
+	add(t, s, batch(mem, 2, 0))
+	add(t, s, batch(mem, 2, 2))
 	s.Finish(nil)
 	got, err := s.Schema(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, schema, got)
 	rows, more := read(t, s, 0, plenty, allRows)
-	require.Equal(t, span(0, 4), rows)
+	require.Equal(t, seq(0, 4), rows)
 	require.False(t, more)
 }
 
@@ -343,10 +360,10 @@ func TestReadBeforeTheEnd(t *testing.T) {
 	s, mem := newSpool(t, Limits{Memory: plenty})
 	fill(t, s, mem, 1)
 	rows, more := read(t, s, 0, plenty, 3)
-	require.Equal(t, span(0, 3), rows)
+	require.Equal(t, seq(0, 3), rows)
 	require.True(t, more)
 	rows, _ = read(t, s, 3, plenty, allRows)
-	require.Equal(t, span(3, 10), rows)
+	require.Equal(t, seq(3, 10), rows)
 	done, err := s.Done()
 	require.False(t, done)
 	require.NoError(t, err)
@@ -357,8 +374,8 @@ func TestReadBeforeTheEnd(t *testing.T) {
 	done, err = s.Done()
 	require.True(t, done)
 	require.ErrorIs(t, err, boom)
-	rows, _ = read(t, s, 0, plenty, allRows)
-	require.Equal(t, span(0, 10), rows, "rows before a failure can be read")
+	_, _, err = s.Read(t.Context(), 0, plenty, allRows, tenBytes)
+	require.ErrorIs(t, err, boom, "a failure drops the rows before it")
 }
 
 func TestAppendAfterTheEnd(t *testing.T) {
@@ -366,7 +383,8 @@ func TestAppendAfterTheEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, mem := newSpool(t, Limits{Memory: plenty})
 			end(s)
-			require.ErrorIs(t, s.Append(batch(mem, 0, 1)), ErrClosed)
+			_, err := s.Append(batch(mem, 0, 1), "")
+			require.ErrorIs(t, err, ErrClosed)
 		})
 	}
 }
@@ -387,7 +405,7 @@ func TestReadAfterClose(t *testing.T) {
 				require.ErrorIs(t, err, ErrClosed, "from %d", from)
 				require.False(t, more)
 			}
-			require.Equal(t, span(5, 15), numbers(t, held), "rows that a reader holds stay until it releases them")
+			require.Equal(t, seq(5, 15), numbers(t, held), "rows that a reader holds stay until it releases them")
 		})
 	}
 }
@@ -416,7 +434,7 @@ func TestRace(t *testing.T) {
 	wg.Wait()
 	require.NoError(t, errors.Join(errs...))
 	for r := range readers {
-		require.Equal(t, span(0, batches*10), got[r], "reader %d", r)
+		require.Equal(t, seq(0, batches*10), got[r], "reader %d", r)
 	}
 }
 

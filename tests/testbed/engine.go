@@ -6,11 +6,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/spark"
+	"github.com/sluicedata/sluice/engines/spark/dist"
 	"github.com/sluicedata/sluice/gateway/store"
 )
 
@@ -61,4 +64,34 @@ func (g *Gateway) DialEngine(t T, rec store.Engine) engines.Engine {
 	}
 	t.Cleanup(func() { _ = e.Close() })
 	return e
+}
+
+// LiveHeap is how many bytes of a JVM's heap are in use after a full collection.
+func LiveHeap(t T, pid int) int64 {
+	t.Helper()
+	java, err := dist.Java("")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	if java, err = exec.LookPath(java); err == nil {
+		java, err = filepath.EvalSymlinks(java)
+	}
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	jcmd := filepath.Join(filepath.Dir(java), "jcmd")
+	out, err := exec.CommandContext(context.Background(), jcmd, strconv.Itoa(pid), "GC.class_histogram").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", jcmd, err, out)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	total := strings.Fields(lines[len(lines)-1]) // Total instances bytes
+	if len(total) != 3 || total[0] != "Total" {
+		t.Fatalf("%s gave no total: %s", jcmd, lines[len(lines)-1])
+	}
+	n, err := strconv.ParseInt(total[2], 10, 64)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return n
 }

@@ -4,18 +4,29 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"testing"
 
 	"github.com/sluicedata/sluice/engines/spark/dist"
 )
 
-// NeedJDK skips a whole package of tests on a machine without a JDK. It is said here and in build/skipped, which
-// `make test` prints at its end.
+// NeedJDK skips a whole package of tests on a machine without a JDK.
 func NeedJDK(area string) {
-	_, err := dist.Java("")
-	if err == nil {
-		return
+	if _, err := dist.Java(""); err != nil {
+		noteSkipped(fmt.Sprintf("%s: %v", area, err))
+		os.Exit(0)
 	}
-	line := fmt.Sprintf("SKIPPED %s: %v\n", area, err)
+}
+
+// Skip skips one test that this machine cannot run.
+func Skip(t *testing.T, why string) {
+	t.Helper()
+	noteSkipped(t.Name() + ": " + why)
+	t.Skip(why)
+}
+
+// noteSkipped says here, and in build/skipped, which `make test` prints at its end, what is not run.
+func noteSkipped(what string) {
+	line := "SKIPPED " + what + "\n"
 	fmt.Print(line)
 	file := filepath.Join(Root(), "build", "skipped")
 	_ = os.MkdirAll(filepath.Dir(file), 0o755)
@@ -23,7 +34,6 @@ func NeedJDK(area string) {
 		_, _ = f.WriteString(line)
 		_ = f.Close()
 	}
-	os.Exit(0)
 }
 
 // Suite stands in for a test where there is none yet: in TestMain. End must be called before the process exits.
