@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -11,7 +12,6 @@ import (
 	"github.com/google/uuid"
 	"gopkg.in/natefinch/lumberjack.v2"
 
-	"github.com/sluicedata/sluice/gateway/config"
 	"github.com/sluicedata/sluice/gateway/event"
 	"github.com/sluicedata/sluice/gateway/hs2"
 	"github.com/sluicedata/sluice/gateway/session"
@@ -25,7 +25,7 @@ type audit struct {
 	lines   io.WriteCloser
 }
 
-func (g *Gateway) newAudit() *audit {
+func (g *Gateway) newAudit() (*audit, error) {
 	c := g.cfg.Audit
 	a := &audit{gateway: g.replica.ID}
 	opt := event.Options{
@@ -42,15 +42,14 @@ func (g *Gateway) newAudit() *audit {
 	case "stderr":
 		opt.Lines = os.Stderr
 	default:
-		a.lines = linesFile(c)
+		a.lines = &lumberjack.Logger{Filename: c.File, MaxSize: int(c.FileSize >> 20), MaxBackups: c.Files}
+		if _, err := a.lines.Write(nil); err != nil { // opens it
+			return nil, fmt.Errorf("audit.file: %w", err)
+		}
 		opt.Lines = a.lines
 	}
 	a.trail = event.New(opt)
-	return a
-}
-
-func linesFile(c config.Audit) *lumberjack.Logger {
-	return &lumberjack.Logger{Filename: c.File, MaxSize: int(c.FileSize >> 20), MaxBackups: c.Files}
+	return a, nil
 }
 
 func (a *audit) close() {

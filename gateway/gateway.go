@@ -114,7 +114,9 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	if err := g.join(ctx); err != nil {
 		return nil, err
 	}
-	g.audit = g.newAudit()
+	if g.audit, err = g.newAudit(); err != nil {
+		return nil, err
+	}
 	g.clusters = newClusters(cfg, supervise, log)
 	g.launcher = launch.New(launch.Options{
 		Clusters: g.clusters, Drivers: map[engines.Kind]engines.Driver{spark.Kind: spark.Driver{}},

@@ -74,7 +74,7 @@ type Auth struct {
 	File string `koanf:"file" help:"Password file: a line user:bcrypt-hash[:group,group] each, as htpasswd -B and sluice password make them."`
 	// Maps are keyed by the user who logs in, and by Hadoop's names of the rules.
 	ProxyUsers       map[string]ProxyUser `koanf:"proxy_users"`
-	HadoopProxyUsers map[string]string    `koanf:"hadoop_proxyusers" help:"The same rules in Hadoop's form, as core-site.xml has them: hadoop.proxyuser.NAME.users, .groups and .hosts."`
+	HadoopProxyUsers map[string]string    `koanf:"hadoop_proxyusers" help:"The same rules in Hadoop's form, as core-site.xml has them: hadoop.proxyuser.NAME.users, .groups and .hosts. In the environment a list can have one entry only."`
 	OpenToNetwork    bool                 `koanf:"open_to_network" help:"Allow auth.mode none on an address that others can reach: anybody may then run anything."`
 }
 

@@ -50,6 +50,9 @@ func (c Config) Validate() error {
 	if c.Audit.FileSize < 1<<20 {
 		wrong("audit.file_size", "%s is less than 1MiB", c.Audit.FileSize)
 	}
+	if c.Audit.MaxStatement > c.Audit.FileSize/8 { // JSON writes some signs with six
+		wrong("audit.max_statement", "%s is more than an eighth of audit.file_size, %s: a record must fit into a file", c.Audit.MaxStatement, c.Audit.FileSize)
+	}
 	if c.Audit.Buffer < 1<<20 {
 		wrong("audit.buffer", "%s is less than 1MiB", c.Audit.Buffer)
 	}
