@@ -25,6 +25,7 @@ demo: build ## gateway, stock Beeline, a small ETL in SQL on a real Spark
 test: ## what must hold before a commit lands
 	@rm -f build/skipped
 	@$(MAKE) --no-print-directory unit e2e compat AREA=local
+	@$(MAKE) --no-print-directory e2e AREA=runtimes
 	@if [ -s build/skipped ]; then echo; echo "Not run on this machine:"; cat build/skipped; fi
 
 test-all: lint test fuzz ## everything
@@ -36,7 +37,7 @@ lint:
 	go vet -tags e2e ./...
 	go run $(LINT) run ./...
 
-e2e: build ## real servers and stock clients: AREA=local
+e2e: build ## real servers and stock clients: AREA=local, runtimes
 	go test -count=1 -timeout 20m -tags e2e ./tests/e2e/$(AREA)/...
 
 compat: build ## every stock client through a real Spark

@@ -131,7 +131,8 @@ type Identity struct {
 	Tag     Tag
 	AppID   AppID
 	Version string // of the engine's software, such as "4.3.0"
-	// MaxSessions is how many sessions the engine may be given; 0 means any number.
+	// MaxSessions is how many sessions the engine may have open at a time, with all its clients together; 0 means any
+	// number. With one more it would silently forget one of them.
 	MaxSessions int
 }
 
@@ -142,6 +143,9 @@ type SessionSpec struct {
 	Conf     map[string]string // settings, in the engine's own keys
 	Catalog  string            // current catalogue, empty for the engine's default
 	Database string            // current database, empty for the engine's default
+	// Known says that the engine has this session already: if it has forgotten it, opening it is an ErrLost. Without it
+	// an engine that cannot tell would begin an empty one.
+	Known bool
 }
 
 // Engine is a client of one running engine. It is safe for concurrent use.

@@ -126,7 +126,7 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	})
 	g.sessions = session.NewManager(session.Options{
 		Store: g.store, Replica: g.replica.ID, Engines: g.launcher, Kind: spark.Kind, ShareLevel: launch.Level(cfg.Engine.ShareLevel), Route: g.route,
-		Profiles: profiles(cfg), Limits: session.Limits(cfg.Limits),
+		Profiles: profiles(cfg), Runtimes: slices.Sorted(maps.Keys(cfg.Runtimes)), Limits: session.Limits(cfg.Limits),
 		Spool: spool.Limits{Dir: spoolDir, Memory: int64(cfg.Spool.Memory), Disk: int64(cfg.Spool.Disk),
 			TotalMemory: int64(cfg.Spool.TotalMemory), TotalDisk: int64(cfg.Spool.TotalDisk)},
 		LogLines: cfg.Session.LogLines, QueryTimeout: cfg.Session.QueryTimeout, IdleTimeout: cfg.Session.IdleTimeout,
@@ -223,6 +223,7 @@ func newAuthenticator(cfg config.Config, log *slog.Logger) (auth.Authenticator, 
 
 func newClusters(cfg config.Config, supervise []string, log *slog.Logger) map[string]engines.Cluster {
 	out := map[string]engines.Cluster{}
+	runtimes := newRuntimes(cfg)
 	for name, c := range cfg.Clusters {
 		dir := c.Dir
 		if dir == "" {
@@ -230,14 +231,34 @@ func newClusters(cfg config.Config, supervise []string, log *slog.Logger) map[st
 		}
 		out[name] = local.New(local.Options{
 			Name: name, Dir: dir, Cores: c.Cores, Lease: cfg.Engine.Lease, Supervise: supervise,
-			Home: func(ctx context.Context, report func(string)) (string, error) {
-				return dist.Home(ctx, cfg.Spark.Home, cfg.Spark.Version, report)
-			},
-			Java: func() (string, error) { return dist.Java(cfg.Spark.JavaHome) },
-			Log:  log,
+			Runtime: runtimes.find, Closed: c.ClosedNetwork, Log: log,
 		})
 	}
 	return out
+}
+
+// runtimes are the Sparks that engines may run from, by their names; the default one has none.
+type runtimes map[string]dist.Wanted
+
+func newRuntimes(cfg config.Config) runtimes {
+	out := runtimes{"": dist.Default(cfg.Spark.Home, cfg.Spark.Version, cfg.Spark.JavaHome)}
+	for name, r := range cfg.Runtimes {
+		out[name] = dist.Wanted{Key: "runtimes." + name, Home: r.Home, Version: r.Version, JavaHome: r.JavaHome}
+	}
+	return out
+}
+
+func (r runtimes) find(ctx context.Context, name string, report func(string)) (local.Runtime, error) {
+	wanted, ok := r[name]
+	if !ok {
+		return local.Runtime{}, fmt.Errorf("runtimes.%s: there is no such runtime any more", name)
+	}
+	home, version, err := wanted.Spark(ctx, report)
+	if err != nil {
+		return local.Runtime{}, err
+	}
+	java, err := wanted.Java(version)
+	return local.Runtime{Home: home, Version: version, Java: java}, err
 }
 
 // route asks the router with what is known of the clusters now.

@@ -67,6 +67,8 @@ func (m *metrics) watch(sessions *session.Manager, engines *launch.Launcher, tra
 	gauge("sluice_audit_waiting", "Audit records that are not written yet.", nil, trail.Waiting)
 	gauge("sluice_spool_memory_bytes", "Bytes of results in memory.", nil, func() int { n, _ := sessions.Spooled(); return int(n) })
 	gauge("sluice_spool_disk_bytes", "Bytes of results on disk.", nil, func() int { _, n := sessions.Spooled(); return int(n) })
+	gauge("sluice_store_unwritten_records", "Records of open sessions that wait for the store to come back.", nil, sessions.Unwritten)
+	gauge("sluice_statements_waiting", "Statements that wait for an engine.", nil, sessions.Waiting)
 	const name, help = "sluice_engines", "Engines, by what they do."
 	gauge(name, help, prometheus.Labels{"state": "starting"}, func() int { n, _, _ := engines.Counts(); return n })
 	gauge(name, help, prometheus.Labels{"state": "used"}, func() int { _, _, n := engines.Counts(); return n })

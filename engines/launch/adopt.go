@@ -52,19 +52,21 @@ func (l *Launcher) syncOne(ctx context.Context, e *entry, live map[string]Record
 	l.mu.Lock()
 	e.mine = rec.Replica == me
 	e.setOwner(rec)
-	uses := e.uses
 	l.mu.Unlock()
 	if !rec.Claimed {
 		l.unclaimed(e)
 	}
-	if me == l.as || uses == 0 {
+	if me == l.as || e.leases.Load() == 0 {
 		return
 	}
 	// We were taken for dead, and our holds are gone with the replica that we were.
 	e.holding.Lock()
-	e.held = false
-	e.holding.Unlock()
-	if err := l.hold(ctx, e); err != nil {
+	defer e.holding.Unlock()
+	e.held = int(e.leases.Load())
+	if e.identity.MaxSessions == 0 {
+		e.held = min(1, e.held)
+	}
+	if err := l.opt.Store.Hold(ctx, e.id(), e.held, e.identity.MaxSessions); err != nil {
 		l.opt.Log.Warn("cannot hold an engine again", "engine", e.id(), "error", err)
 		l.unclaimed(e)
 	}

@@ -20,11 +20,13 @@ type entry struct {
 	uses       int  // leases, and callers that wait for one
 	mine       bool // we own it: its end is ours to decide
 	draining   bool // nobody gets it any more
+	full       bool // it has all the sessions that it takes
 	drainSince time.Time
 	idleSince  time.Time
 
 	holding sync.Mutex // one tells the store at a time whether the engine is held
-	held    bool       // guarded by holding
+	held    int        // sessions that the store knows of; at most one where any number is taken; guarded by holding
+	leases  atomic.Int64
 	ending  atomic.Bool
 
 	ready    chan struct{} // closed once engine and identity are set

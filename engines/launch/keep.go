@@ -163,12 +163,7 @@ func (l *Launcher) endUnwanted() {
 	all := l.snapshot()
 	budget := max(1, len(all)/2)
 	for _, e := range all {
-		l.mu.Lock()
-		unused := e.uses == 0
-		l.mu.Unlock()
-		if unused {
-			l.unused(e)
-		}
+		l.settle(e)
 		why, unheld := l.unwanted(e)
 		if why == nil {
 			continue
@@ -241,7 +236,7 @@ func (l *Launcher) endAll() {
 	var g errgroup.Group
 	for _, e := range l.snapshot() {
 		g.Go(func() error {
-			l.unused(e)
+			l.settle(e)
 			if alone || e.place.key.Level == Connection {
 				l.retire(e, gone, new(time.Duration))
 			}

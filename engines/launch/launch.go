@@ -47,8 +47,8 @@ var (
 	ErrFenced = errors.New("another gateway owns the engine by now")
 	// ErrNotClaimed says that there is no engine to be had under a key, or that one is not to be had any more.
 	ErrNotClaimed = errors.New("the engine is not to be had any more")
-	// ErrFull says that an engine has been given all the sessions it takes. It is not to be had any more.
-	ErrFull = errors.New("the engine has all the sessions it takes")
+	// ErrFull says that an engine has all the sessions that it takes.
+	ErrFull = errors.New("the engine has all the sessions that it takes")
 )
 
 // Store keeps the records of engines for all gateways. It knows which gateway it speaks for.
@@ -72,10 +72,9 @@ type Store interface {
 	// Yield gives up the claim of an engine of ours, or returns ErrFenced. With unheld it does so only if no gateway
 	// has held the engine for so long, and returns false otherwise.
 	Yield(ctx context.Context, r Record, unheld *time.Duration) (bool, error)
-	// Hold tells that we use an engine, and give it one more session of max (0: any number). ErrNotClaimed, ErrFull.
-	Hold(ctx context.Context, id string, max int) error
-	// Unhold tells that we do not use it any more.
-	Unhold(ctx context.Context, id string) error
+	// Hold tells how many sessions we have on an engine, of max that all gateways may have together (0: any number).
+	// With more than before it may fail with ErrNotClaimed and ErrFull. With none we do not use the engine any more.
+	Hold(ctx context.Context, id string, sessions, max int) error
 }
 
 // Hooks observe; each may be nil.
@@ -190,11 +189,15 @@ func (l *Launcher) Acquire(ctx context.Context, req Request, report func(string)
 		if err == nil {
 			return &Lease{entry: e, owner: l}, nil
 		}
-		l.release(e)
-		if !errors.Is(err, ErrNotClaimed) && !errors.Is(err, ErrFull) {
+		l.disuse(e)
+		switch {
+		case errors.Is(err, ErrFull):
+			l.full(e)
+		case errors.Is(err, ErrNotClaimed):
+			l.unclaimed(e) // it was given up a moment ago: there will be another one
+		default:
 			return nil, err
 		}
-		l.unclaimed(e) // it was given up a moment ago: there will be another one
 	}
 }
 
@@ -218,20 +221,29 @@ func (l *Launcher) take(ctx context.Context, e *entry, report func(string)) erro
 func (l *Launcher) entry(req Request) (*entry, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var best *entry
-	for slot := range max(1, req.Pool) {
-		if e := l.byPlace[place{req.Key, slot}]; e != nil && (best == nil || e.better(best)) {
-			best = e
-		}
-	}
-	if best == nil {
-		var err error
-		if best, err = l.begin(req, 0); err != nil {
-			return nil, err
-		}
+	best, err := l.best(req)
+	if err != nil {
+		return nil, err
 	}
 	best.uses++
 	return best, nil
+}
+
+// best is the engine of the pool with the fewest users here. When all of them are full there are more behind the pool, as
+// many as are needed.
+func (l *Launcher) best(req Request) (best *entry, err error) {
+	for slot := 0; ; slot++ {
+		if slot >= max(1, req.Pool) && best != nil {
+			return best, nil
+		}
+		e := l.byPlace[place{req.Key, slot}]
+		switch {
+		case e == nil && (best == nil || slot >= req.Pool):
+			return l.begin(req, slot)
+		case e != nil && !e.full && (best == nil || e.better(best)):
+			best = e
+		}
+	}
 }
 
 // begin makes an entry for a place that has none, and gets its engine in the background. The caller holds l.mu.
@@ -253,49 +265,67 @@ func (l *Launcher) begin(req Request, slot int) (*entry, error) {
 	return e, nil
 }
 
-// hold tells the store that an engine is used here. For an engine that is, and takes any number of sessions, there is
-// nothing to tell.
+// hold tells the store that an engine gets one more session here. For an engine that takes any number, and has one, there
+// is nothing to tell.
 func (l *Launcher) hold(ctx context.Context, e *entry) error {
 	e.holding.Lock()
 	defer e.holding.Unlock()
-	if e.held && e.identity.MaxSessions == 0 {
-		return nil
+	max := e.identity.MaxSessions
+	if e.held == 0 || max > 0 {
+		if err := l.opt.Store.Hold(ctx, e.id(), e.held+1, max); err != nil {
+			return err
+		}
+		e.held++
 	}
-	if err := l.opt.Store.Hold(ctx, e.id(), e.identity.MaxSessions); err != nil {
-		return err
-	}
-	e.held = true
+	e.leases.Add(1)
 	return nil
 }
 
-func (l *Launcher) release(e *entry) {
+// disuse takes back a use of an engine.
+func (l *Launcher) disuse(e *entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e.uses--
 	e.idleSince = time.Now()
-	if e.uses == 0 && !l.closed && e.place.key.Level == Connection {
-		l.wait.Go(func() { l.unused(e) }) // others wait for the next round, in case somebody comes back
+}
+
+func (l *Launcher) release(e *entry) {
+	e.leases.Add(-1)
+	l.disuse(e)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed && (e.place.key.Level == Connection || e.identity.MaxSessions > 0) {
+		l.wait.Go(func() { l.settle(e) }) // others wait for the next round, in case somebody comes back
 	}
 }
 
-// unused gives up the hold of an engine that nobody here uses, and ends one that nobody else can ever want.
-func (l *Launcher) unused(e *entry) {
+// settle tells the store of sessions that have gone, and ends an engine that nobody else can ever want.
+func (l *Launcher) settle(e *entry) {
 	e.holding.Lock()
-	l.mu.Lock()
-	unused := e.uses == 0
-	l.mu.Unlock()
-	if unused && e.held {
+	left := int(e.leases.Load())
+	if e.held > left && (left == 0 || e.identity.MaxSessions > 0) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.life), storeLimit)
-		if err := l.opt.Store.Unhold(ctx, e.id()); err == nil {
-			e.held = false
+		if err := l.opt.Store.Hold(ctx, e.id(), left, 0); err == nil {
+			e.held = left
 		} // otherwise the next round tries again
 		cancel()
 	}
 	held := e.held
 	e.holding.Unlock()
-	if unused && !held && e.place.key.Level == Connection && e.isReady() {
+	l.mu.Lock()
+	e.full = false
+	unused := e.uses == 0
+	l.mu.Unlock()
+	if unused && held == 0 && e.place.key.Level == Connection && e.isReady() {
 		l.retire(e, fmt.Errorf("%w: its session ended", engines.ErrLost), new(time.Duration))
 	}
+}
+
+// full passes an engine over until somebody has left it.
+func (l *Launcher) full(e *entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e.full = true
 }
 
 // unclaimed takes an engine out of those that are to be had. Who has it keeps it.

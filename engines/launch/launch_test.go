@@ -117,10 +117,13 @@ func (f *fake) Dial(_ context.Context, at engines.Endpoint) (engines.Engine, err
 	if f.silent {
 		return nil, errors.New("nobody answers at " + at.Address)
 	}
-	return &fakeEngine{f}, nil
+	return &fakeEngine{f, engines.Tag(at.Address)}, nil
 }
 
-type fakeEngine struct{ *fake }
+type fakeEngine struct {
+	*fake
+	tag engines.Tag // its address, too
+}
 
 func (e *fakeEngine) Identify(context.Context) (engines.Identity, error) {
 	if e.identity != nil {
@@ -133,7 +136,7 @@ func (e *fakeEngine) OpenSession(context.Context, engines.SessionSpec) (engines.
 }
 
 func running(l engines.Launch) (engines.App, error) {
-	return engines.App{Tag: l.Tag, State: engines.Running, Address: "h:1"}, nil
+	return engines.App{Tag: l.Tag, State: engines.Running, Address: string(l.Tag)}, nil
 }
 
 // member is one gateway of several on a store.
@@ -207,7 +210,7 @@ func TestManyWantOneEngine(t *testing.T) {
 		require.Equal(t, first, <-ids)
 	}
 	require.Equal(t, 1, f.count("submit"))
-	require.Equal(t, []string{"submit", "dial h:1"}, f.order[:2])
+	require.Equal(t, []string{"submit", "dial " + first}, f.order[:2])
 
 	other, err := l.Acquire(context.Background(), launch.Request{Key: launch.Key{Cluster: "c", Kind: "spark", Level: launch.User, Owner: "bob"}}, nil)
 	require.NoError(t, err)
@@ -225,7 +228,7 @@ func TestTheWaitIsTold(t *testing.T) {
 	go func() {
 		for text := range told {
 			if strings.Contains(text, "the queue is full") {
-				f.emit(engines.App{Tag: f.tag, State: engines.Running, Address: "h:2"})
+				f.emit(engines.App{Tag: f.tag, State: engines.Running, Address: string(f.tag)})
 				return
 			}
 		}

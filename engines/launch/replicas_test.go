@@ -87,7 +87,7 @@ func TestADeadGatewaysEnginesAreTakenOver(t *testing.T) {
 	owner := startAs(t, dead, f)
 	id := acquire(t, owner, launch.Request{Key: annsKey}).EngineID()
 	f.mu.Lock()
-	f.listed = []engines.App{{Tag: engines.Tag(id), State: engines.Running, Address: "h:1"}, {Tag: "unknown", State: engines.Running, Address: "h:8"}}
+	f.listed = []engines.App{{Tag: engines.Tag(id), State: engines.Running, Address: id}, {Tag: "unknown", State: engines.Running, Address: "h:8"}}
 	f.mu.Unlock()
 	l := startAs(t, heir, f, func(o *launch.Options) { o.IdleTimeout = 100 * time.Millisecond })
 	gone(t, st, dead, heir)
@@ -189,18 +189,29 @@ func TestADrainThatTakesTooLong(t *testing.T) {
 	lease.Release()
 }
 
-func TestAFullEngineMakesRoomForAnother(t *testing.T) {
-	f := &fake{max: 2}
-	l := start(t, f)
+func TestTheNextSessionOfAFullEngineGetsAnother(t *testing.T) {
+	st, f := newStore(t), &fake{max: 2}
+	l, other := startAs(t, member(t, st), f), startAs(t, member(t, st), f)
 	count := map[string]int{}
-	for range 5 {
-		lease := acquire(t, l, launch.Request{Key: annsKey})
+	var leases []*launch.Lease
+	for i := range 5 {
+		lease := acquire(t, []*launch.Launcher{l, other}[i%2], launch.Request{Key: annsKey})
 		count[lease.EngineID()]++
-		defer lease.Release()
+		leases = append(leases, lease)
 	}
 	require.Len(t, count, 3)
 	for _, n := range count {
 		require.LessOrEqual(t, n, 2)
+	}
+	left := leases[0].EngineID()
+	leases[0].Release()
+	eventually(t, "there is room where somebody left", func() bool {
+		lease := acquire(t, l, launch.Request{Key: annsKey})
+		defer lease.Release()
+		return lease.EngineID() == left
+	})
+	for _, lease := range leases[1:] {
+		lease.Release()
 	}
 }
 

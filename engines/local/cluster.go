@@ -32,10 +32,19 @@ type Options struct {
 	Cores     int           // of each engine; 0 means all
 	Lease     time.Duration // engines end when they are not renewed for so long
 	Supervise []string      // the command that runs Supervise; the directory is appended
-	// Home finds the engine's distribution, fetching it if need be; report tells what takes time.
-	Home func(ctx context.Context, report func(string)) (string, error)
-	Java func() (string, error) // finds a java command that is new enough
-	Log  *slog.Logger
+	// Runtime finds what engines of that name run from, fetching it if need be; the empty name is the default one. report
+	// tells what takes time.
+	Runtime func(ctx context.Context, name string, report func(string)) (Runtime, error)
+	// Closed says that only this gateway reaches the ports of this machine.
+	Closed bool
+	Log    *slog.Logger
+}
+
+// Runtime is the software of an engine on this machine.
+type Runtime struct {
+	Home    string // the distribution
+	Version string
+	Java    string // the java command
 }
 
 // Cluster implements engines.Cluster on this machine.
@@ -68,16 +77,18 @@ func (c *Cluster) Name() string { return c.opt.Name }
 
 // Platform implements engines.Cluster. Tables lie in the warehouse directory, and a stock Hive metastore that is
 // bound to loopback remembers them, so that they outlive engines and all engines see the same ones.
-func (c *Cluster) Platform(ctx context.Context, _ string, report func(string)) (engines.Platform, error) {
-	java, err := c.opt.Java()
+func (c *Cluster) Platform(ctx context.Context, runtime string, report func(string)) (engines.Platform, error) {
+	rt, err := c.opt.Runtime(ctx, runtime, report)
 	if err != nil {
 		return engines.Platform{}, err
 	}
-	home, err := c.opt.Home(ctx, report)
-	if err != nil {
-		return engines.Platform{}, err
+	base := rt
+	if runtime != "" {
+		if base, err = c.opt.Runtime(ctx, "", report); err != nil {
+			return engines.Platform{}, fmt.Errorf("the default runtime, which runs the catalogue: %w", err)
+		}
 	}
-	uri, err := c.metastoreURI(ctx, java, home)
+	uri, err := c.metastoreURI(ctx, base)
 	if err != nil {
 		return engines.Platform{}, err
 	}
@@ -85,7 +96,7 @@ func (c *Cluster) Platform(ctx context.Context, _ string, report func(string)) (
 	if c.opt.Cores > 0 {
 		cores = strconv.Itoa(c.opt.Cores)
 	}
-	return engines.Platform{Home: home, Java: java, Conf: map[string]string{
+	return engines.Platform{Home: rt.Home, Java: rt.Java, Version: rt.Version, Closed: c.opt.Closed, Conf: map[string]string{
 		"spark.master":                       "local[" + cores + "]",
 		"spark.driver.host":                  "127.0.0.1",
 		"spark.driver.bindAddress":           "127.0.0.1",

@@ -201,3 +201,51 @@ func TestThePortOfTheCatalogueIsKept(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first, running)
 }
+
+func TestReachable(t *testing.T) {
+	for told, want := range map[string]string{
+		"127.0.0.1:1234":            "127.0.0.1:1234",
+		"0:0:0:0:0:0:0:0%0:21035":   "127.0.0.1:21035", // Spark 3.5
+		"[::]:21035":                "127.0.0.1:21035",
+		"0.0.0.0:21035":             "127.0.0.1:21035",
+		"10.1.2.3:21035":            "10.1.2.3:21035",
+		"host:1":                    "host:1",
+		"fe80:0:0:0:0:0:0:1%2:1234": "fe80:0:0:0:0:0:0:1%2:1234",
+		"nothing":                   "nothing",
+	} {
+		require.Equal(t, want, reachable(told), told)
+	}
+}
+
+// Engines of every runtime see one catalogue, and it is the default runtime's, whoever comes first.
+func TestOneCatalogueForAllRuntimes(t *testing.T) {
+	c := newCluster(t, t.TempDir(), time.Minute)
+	c.opt.Closed = true
+	c.opt.Runtime = func(_ context.Context, name string, _ func(string)) (Runtime, error) {
+		return map[string]Runtime{"": {"/new", "4.3.0", "/new/java"}, "old": {"/old", "3.5.7", "/old/java"}}[name], nil
+	}
+	old, err := c.Platform(t.Context(), "old", nil)
+	require.NoError(t, err)
+	require.Equal(t, engines.Platform{Home: "/old", Java: "/old/java", Version: "3.5.7", Closed: true, Conf: old.Conf}, old)
+	require.Equal(t, []string{"/new/jars/*"}, c.meta.launch.ClassPath)
+	require.Equal(t, "/new/java", c.meta.launch.Java)
+	standard, err := c.Platform(t.Context(), "", nil)
+	require.NoError(t, err)
+	require.Equal(t, "4.3.0", standard.Version)
+	require.Equal(t, old.Conf, standard.Conf, "the same catalogue and warehouse")
+}
+
+func TestACatalogueThatTheDefaultCannotOpen(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, checkMaker(dir, "4.3.0"))
+	require.NoError(t, checkMaker(dir, "3.5.7"), "nothing was made yet")
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "derby"), 0o700))
+	require.NoError(t, checkMaker(dir, "4.3.0"), "a newer one opens it")
+	require.NoError(t, checkMaker(dir, "3.5.7"))
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "made_by"), []byte("4.3.0"), 0o600))
+	require.NoError(t, checkMaker(dir, "4.1.0"))
+	require.EqualError(t, checkMaker(dir, "3.5.7"), "the catalogue in "+dir+" was made by Spark 4.3.0, and the Derby of Spark 3.5.7 cannot open it: make Spark 4.3.0 the default runtime (spark.version or spark.home), and Spark 3.5.7 one of the runtimes beside it")
+	require.NoError(t, os.Remove(filepath.Join(dir, "made_by")))
+	require.NoError(t, checkMaker(dir, "3.5.7"), "one of before it was written down")
+}

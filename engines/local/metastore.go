@@ -4,11 +4,14 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/sluicedata/sluice/engines"
@@ -33,7 +36,11 @@ type metastore struct {
 
 // metastoreURI says where the catalogue listens, or will listen once an engine is submitted. The port is kept, so that
 // engines that outlived a gateway find the catalogue again where it was.
-func (c *Cluster) metastoreURI(ctx context.Context, java, home string) (string, error) {
+//
+// There is one catalogue for engines of all runtimes. It is always started from the default one, whichever session comes
+// first: a Derby cannot open what a newer Derby has made, so it must not depend on chance. Hive 2.3's clients in
+// Spark 3.5 and 4 both speak with the metastore of either.
+func (c *Cluster) metastoreURI(ctx context.Context, rt Runtime) (string, error) {
 	m := &c.meta
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -47,6 +54,9 @@ func (c *Cluster) metastoreURI(ctx context.Context, java, home string) (string, 
 			return "", err
 		}
 		defer unlock()
+		if err := checkMaker(dir, rt.Version); err != nil {
+			return "", fmt.Errorf("cluster %s: %w", c.opt.Name, err)
+		}
 		running := false
 		if conn, err := dial(ctx, c.appDir(metastoreTag)); err == nil {
 			running = true
@@ -59,15 +69,17 @@ func (c *Cluster) metastoreURI(ctx context.Context, java, home string) (string, 
 		m.port = port
 	}
 	m.launch = engines.Launch{
-		Tag: metastoreTag, Name: "catalogue", Java: java,
+		Tag: metastoreTag, Name: "catalogue", Java: rt.Java,
 		// It is small and short: the first compiler tier is enough, and starts in half the time.
 		JVMOptions: []string{"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.configurationFile=log4j2.properties"},
-		ClassPath:  []string{filepath.Join(home, "jars", "*")},
+		ClassPath:  []string{filepath.Join(rt.Home, "jars", "*")},
 		MainClass:  "Metastore.java",
 		Args:       []string{strconv.Itoa(m.port)},
 		Conf: map[string]string{
-			"javax.jdo.option.ConnectionURL":     "jdbc:derby:" + filepath.Join(dir, "derby") + ";create=true",
-			"datanucleus.schema.autoCreateAll":   "true",
+			"javax.jdo.option.ConnectionURL":   "jdbc:derby:" + filepath.Join(dir, "derby") + ";create=true",
+			"datanucleus.schema.autoCreateAll": "true",
+			// Dropping a database needs a pool of connections, or none: the pool that is Hive's default is not among Spark's jars.
+			"datanucleus.connectionPoolingType":  "NONE",
 			"hive.metastore.schema.verification": "false",
 			"hive.metastore.warehouse.dir":       "file://" + c.warehouse(),
 			"derby.stream.error.file":            filepath.Join(dir, "derby.log"),
@@ -92,6 +104,29 @@ func (c *Cluster) startMetastore(ctx context.Context) error {
 	}
 	if _, err := c.submit(ctx, m.launch); err != nil {
 		return fmt.Errorf("start the catalogue: %w", err)
+	}
+	return nil
+}
+
+// checkMaker writes down which Spark makes the catalogue, or refuses one that cannot open what is there: the engines
+// would only see a catalogue that does not answer.
+func checkMaker(dir, version string) error {
+	file := filepath.Join(dir, "made_by")
+	if _, err := os.Stat(filepath.Join(dir, "derby")); errors.Is(err, fs.ErrNotExist) {
+		return os.WriteFile(file, []byte(version), 0o600)
+	}
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nobody wrote it down; Derby itself will say what it cannot open
+	}
+	if err != nil {
+		return err
+	}
+	maker := string(data)
+	major := func(v string) string { m, _, _ := strings.Cut(v, "."); return m }
+	if major(version) == "3" && major(maker) != "3" {
+		return fmt.Errorf("the catalogue in %s was made by Spark %s, and the Derby of Spark %s cannot open it: make Spark %s the default runtime (spark.version or spark.home), and Spark %s one of the runtimes beside it",
+			dir, maker, version, maker, version)
 	}
 	return nil
 }

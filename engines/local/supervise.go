@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -185,7 +187,7 @@ func (s *supervisor) follow(out io.Reader, log *os.File, ready *regexp.Regexp) {
 		if !found {
 			if m := ready.FindSubmatch(line); m != nil {
 				found = true
-				s.set(func(st *status) { st.State, st.Address = engines.Running, string(m[1]) })
+				s.set(func(st *status) { st.State, st.Address = engines.Running, reachable(string(m[1])) })
 			}
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
@@ -193,6 +195,20 @@ func (s *supervisor) follow(out io.Reader, log *os.File, ready *regexp.Regexp) {
 			return
 		}
 	}
+}
+
+// reachable makes an address for clients on this machine of the one that a server tells: one that listens on every
+// interface names none of them, and Java writes it as 0:0:0:0:0:0:0:0%0:21035.
+func reachable(told string) string {
+	colon := strings.LastIndex(told, ":")
+	if colon < 0 {
+		return told
+	}
+	host, _, _ := strings.Cut(strings.Trim(told[:colon], "[]"), "%")
+	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsUnspecified() {
+		return told
+	}
+	return net.JoinHostPort("127.0.0.1", told[colon+1:])
 }
 
 func exitReason(err error) string {

@@ -29,7 +29,8 @@ var clientType = ptr("sluice")
 
 func ptr[T any](v T) *T { return &v }
 
-// bearer shows the engine's token. Connect compares the header byte for byte, so "Bearer" is written so.
+// bearer shows the engine's token. A server before 4.0 does not look at it, and it opens nothing else: each engine has its
+// own. Connect compares the header byte for byte, so "Bearer" is written so.
 type bearer string
 
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
@@ -43,6 +44,7 @@ func (bearer) RequireTransportSecurity() bool { return false }
 type engine struct {
 	conn *grpc.ClientConn
 	rpc  connectpb.SparkConnectServiceClient
+	old  atomic.Pointer[roster] // set once the engine has said that it is older than 4.0
 }
 
 // Dial implements engines.Driver. The connection is made with the first call.
@@ -63,7 +65,12 @@ func (Driver) Dial(_ context.Context, at engines.Endpoint) (engines.Engine, erro
 	return &engine{conn: conn, rpc: connectpb.NewSparkConnectServiceClient(conn)}, nil
 }
 
-func (e *engine) Close() error { return e.conn.Close() }
+func (e *engine) Close() error {
+	if r := e.old.Load(); r != nil {
+		r.close()
+	}
+	return e.conn.Close()
+}
 
 // Identify asks for the settings that name the engine, in a session of its own that is released again.
 func (e *engine) Identify(ctx context.Context) (engines.Identity, error) {
@@ -83,6 +90,12 @@ func (e *engine) Identify(ctx context.Context) (engines.Identity, error) {
 		return engines.Identity{}, fmt.Errorf("ask the engine for its version: %w", s.translate(err))
 	}
 	id := engines.Identity{Version: v.GetSparkVersion().GetVersion()}
+	if isOld(id.Version) {
+		id.MaxSessions = maxOldSessions
+		if r := newRoster(touchEvery); !e.old.CompareAndSwap(nil, r) {
+			r.close() // it was asked before
+		}
+	}
 	if p := got[tagKey]; p != nil {
 		id.Tag = engines.Tag(*p)
 	}
@@ -99,13 +112,13 @@ func (e *engine) session(id uuid.UUID, user string) *session {
 // OpenSession makes the session known to the server by giving it its settings and its current database.
 func (e *engine) OpenSession(ctx context.Context, spec engines.SessionSpec) (engines.Session, error) {
 	s := e.session(spec.ID, spec.User)
-	pairs := make([]*connectpb.KeyValue, 0, len(spec.Conf))
-	for k, v := range spec.Conf {
-		pairs = append(pairs, &connectpb.KeyValue{Key: k, Value: ptr(v)})
+	var err error
+	if r := e.old.Load(); r != nil {
+		err = r.begin(ctx, s, spec)
+	} else {
+		err = s.setAll(ctx, spec.Conf)
 	}
-	// Silent, because a client's conf holds static settings too; they took effect when the engine was started, or not.
-	set := &connectpb.ConfigRequest_Set{Pairs: pairs, Silent: ptr(true)}
-	if _, err := s.config(ctx, &connectpb.ConfigRequest_Operation{OpType: &connectpb.ConfigRequest_Operation_Set{Set: set}}); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("open a session: %w", err)
 	}
 	for _, use := range useStatements(spec.Catalog, spec.Database) {
@@ -117,10 +130,23 @@ func (e *engine) OpenSession(ctx context.Context, spec engines.SessionSpec) (eng
 	return s, nil
 }
 
+// setAll gives a session its settings. What the server refuses is passed over, because a client's conf holds static
+// settings too; they took effect when the engine was started, or not.
+func (s *session) setAll(ctx context.Context, conf map[string]string) error {
+	pairs := make([]*connectpb.KeyValue, 0, len(conf))
+	for k, v := range conf {
+		pairs = append(pairs, &connectpb.KeyValue{Key: k, Value: ptr(v)})
+	}
+	set := &connectpb.ConfigRequest_Set{Pairs: pairs, Silent: ptr(true)}
+	_, err := s.config(ctx, &connectpb.ConfigRequest_Operation{OpType: &connectpb.ConfigRequest_Operation_Set{Set: set}})
+	return err
+}
+
 func useStatements(catalog, database string) []string {
 	var use []string
 	if catalog != "" {
-		use = append(use, "USE CATALOG "+quote(catalog))
+		// As a string: Spark knows no USE CATALOG, and 4.3 takes a quoted name here for a column.
+		use = append(use, "SET CATALOG '"+strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(catalog)+"'")
 	}
 	if database != "" {
 		use = append(use, "USE "+quote(database))
@@ -147,6 +173,7 @@ type session struct {
 	// server is the server's own id of this session. Sending it back makes a restarted driver refuse us instead of
 	// silently opening an empty session.
 	server atomic.Pointer[string]
+	roster *roster // nil from 4.0 on
 }
 
 func (s *session) observed(serverID string) {
@@ -234,8 +261,11 @@ func (s *session) TableSchema(ctx context.Context, parts ...string) ([]engines.T
 }
 
 // Close releases the session and everything that runs in it. A 3.5 server lacks the call; there it is interrupted and
-// expires.
+// forgotten in the end.
 func (s *session) Close(ctx context.Context) error {
+	if s.roster != nil {
+		s.roster.remove(s)
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	_, err := s.rpc.ReleaseSession(ctx, &connectpb.ReleaseSessionRequest{SessionId: s.id, UserContext: s.user, ClientType: clientType})

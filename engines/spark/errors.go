@@ -16,9 +16,10 @@ import (
 )
 
 // Connect reports nearly every failure as gRPC INTERNAL; the class and SQLSTATE lie in a google.rpc.ErrorInfo (4.0 and
-// later) or only in the text (3.5), which starts with "[CLASS]" and often ends with "SQLSTATE: xxxxx".
+// later) or only in the text (3.5), which starts with "[CLASS]" and often ends with "SQLSTATE: xxxxx". What failed in a
+// task comes in 3.5 as "Job aborted …: java.lang.SomeException: [CLASS] …", with the stack of the task behind it.
 var (
-	classInText = regexp.MustCompile(`^\[([A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)*)\]`)
+	classInText = regexp.MustCompile(`(?:^|^Job aborted [^\n]*?(?:Exception|Error): )\[([A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)*)\]`)
 	stateInText = regexp.MustCompile(`SQLSTATE: ([0-9A-Z]{5})`)
 )
 
@@ -33,6 +34,9 @@ func parseFailure(err error) failure {
 	st := status.Convert(err)
 	f := failure{code: st.Code()}
 	f.Message = strings.TrimSpace(st.Message())
+	if text, _, more := strings.Cut(f.Message, "\n\tat "); more {
+		f.Message, f.Stack = text, f.Message
+	}
 	for _, d := range st.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok {
 			f.Class, f.SQLState, f.errorID = info.Metadata["errorClass"], info.Metadata["sqlState"], info.Metadata["errorId"]

@@ -41,6 +41,18 @@ func (st step) operation(id engines.OperationID) string {
 // reattachPatience is for how long a cut stream is tried again before the engine counts as lost.
 const reattachPatience = 10 * time.Second
 
+// outage is a time in which the server cannot be reached.
+type outage struct{ began time.Time }
+
+// failed takes in that a call of the time asked has failed, and says whether the outage has lasted too long. A call that
+// was open for long began it anew: a server before 4.0 is silent while a job runs.
+func (o *outage) failed(asked, now time.Time) bool {
+	if o.began.IsZero() || now.Sub(asked) > reattachPatience {
+		o.began = now
+	}
+	return now.Sub(o.began) > reattachPatience
+}
+
 type execution struct {
 	s    *session
 	id   engines.OperationID
@@ -224,8 +236,9 @@ func (e *execution) take() arrow.RecordBatch {
 func (e *execution) receive(ctx context.Context) (*connectpb.ExecutePlanResponse, error) {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 50*time.Millisecond, 2*time.Second
-	began := time.Now()
+	var down outage
 	for {
+		asked := time.Now()
 		resp, err := e.once(ctx)
 		if err == nil {
 			return resp, nil
@@ -233,7 +246,7 @@ func (e *execution) receive(ctx context.Context) (*connectpb.ExecutePlanResponse
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		f := parseFailure(err)
+		f, over := parseFailure(err), down.failed(asked, time.Now())
 		switch {
 		case errors.Is(err, io.EOF): // OK without a ResultComplete: go on at once
 			continue
@@ -246,7 +259,7 @@ func (e *execution) receive(ctx context.Context) (*connectpb.ExecutePlanResponse
 			if err := e.execute(ctx); err != nil {
 				return nil, e.s.translate(err)
 			}
-		case !f.cut() || time.Since(began) > reattachPatience:
+		case !f.cut() || over:
 			return nil, e.s.translate(err)
 		}
 		select {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -39,8 +40,9 @@ type peer struct {
 	executed []*connectpb.ExecutePlanRequest
 	attached []*connectpb.ReattachExecuteRequest
 	released []*connectpb.ReleaseExecuteRequest
-	dropped  int // so many responses were released
-	lostExec int // so many ExecutePlan calls fail before the server has seen them
+	dropped  int  // so many responses were released
+	lostExec int  // so many ExecutePlan calls fail before the server has seen them
+	forgets  bool // nobody can attach again
 	tokens   []string
 }
 
@@ -64,7 +66,7 @@ func (p *peer) ReattachExecute(req *connectpb.ReattachExecuteRequest, out grpc.S
 	p.attached = append(p.attached, req)
 	known := false
 	for _, e := range p.executed {
-		known = known || e.GetOperationId() == req.OperationId
+		known = known || e.GetOperationId() == req.OperationId && !p.forgets
 	}
 	p.mu.Unlock()
 	if !known {
@@ -119,7 +121,11 @@ func (p *peer) ReleaseExecute(_ context.Context, req *connectpb.ReleaseExecuteRe
 	return &connectpb.ReleaseExecuteResponse{}, nil
 }
 
-func connect(t *testing.T, p *peer) *session {
+func connect(t *testing.T, p *peer) *session { return dial(t, p).session(uuid.New(), "ann") }
+
+// dial serves a peer and connects with it.
+func dial(t *testing.T, p connectpb.SparkConnectServiceServer) *engine {
+	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	srv := grpc.NewServer()
@@ -129,7 +135,7 @@ func connect(t *testing.T, p *peer) *session {
 	e, err := Driver{}.Dial(t.Context(), engines.Endpoint{Address: l.Addr().String(), Token: "secret"})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = e.Close(); srv.Stop(); <-served })
-	return e.(*engine).session(uuid.New(), "ann")
+	return e.(*engine)
 }
 
 func stream(t *testing.T, from, to int64) []byte { return streamOf(t, [2]int64{from, to}) }
@@ -283,6 +289,20 @@ func TestAQueryThatTheServerNeverSawIsSentAgain(t *testing.T) {
 	require.Equal(t, upTo(30), got)
 }
 
+// A server before 4.0 runs again what it has forgotten, so a query is sent twice only if nothing of it has come.
+func TestAQueryOfWhichRowsCameIsNeverSentTwice(t *testing.T) {
+	for at := 1; at < len(rowsScript(t)); at++ {
+		p := &peer{script: rowsScript(t), forgets: true, cutAfter: map[int]error{at: io.EOF}}
+		e, err := connect(t, p).Start(t.Context(), uuid.New(), engines.Query{SQL: "SELECT id FROM t", ReturnRows: true})
+		require.NoError(t, err)
+		_, err = ids(t, e)
+		var failure *engines.Error
+		require.ErrorAs(t, err, &failure)
+		require.Equal(t, "INVALID_HANDLE.OPERATION_NOT_FOUND", failure.Class)
+		require.Len(t, p.executed, 1, "cut behind response %d", at)
+	}
+}
+
 // A command may have run before its answer was lost, so it is never sent twice.
 func TestACommandIsNeverSentTwice(t *testing.T) {
 	p := &peer{lostExec: 1}
@@ -322,10 +342,30 @@ func TestErrorsAreTakenApart(t *testing.T) {
 		"behind an empty line":        {"\n[PARSE_SYNTAX_ERROR] Syntax error. SQLSTATE: 42601", "PARSE_SYNTAX_ERROR", "42601", false},
 		"cancelled":                   {"[OPERATION_CANCELED] Operation has been canceled. SQLSTATE: HY008", "OPERATION_CANCELED", "HY008", true},
 		"no class":                    {"Job aborted", "", "", false},
+		"of a task, in 3.5":           {"Job aborted due to stage failure: Lost task 0.0 (TID 2): org.apache.spark.SparkArithmeticException: [DIVIDE_BY_ZERO] Division by zero.", "DIVIDE_BY_ZERO", "", false},
+		"a word in brackets":          {"Job aborted due to stage failure: java.lang.RuntimeException: see [NOTHING]", "", "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := parseFailure(status.Error(codes.Internal, tc.text))
 			require.Equal(t, engines.Error{Class: tc.class, SQLState: tc.state, Message: strings.TrimSpace(tc.text), Canceled: tc.canceled}, f.Error)
 		})
 	}
+}
+
+func TestTheStackOfATaskIsNotTheMessage(t *testing.T) {
+	text := "Job aborted due to stage failure: java.lang.RuntimeException: boom\n\tat a.b(C.java:1)\n\tat d.e(F.java:2)\n\nDriver stacktrace:"
+	f := parseFailure(status.Error(codes.Internal, text))
+	require.Equal(t, "Job aborted due to stage failure: java.lang.RuntimeException: boom", f.Message)
+	require.Equal(t, text, f.Stack)
+}
+
+func TestHowLongAnOutageMayLast(t *testing.T) {
+	at := func(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
+	var down outage
+	require.False(t, down.failed(at(0), at(3600)), "it was silent for an hour, and only now it is down")
+	require.False(t, down.failed(at(3600), at(3605)))
+	require.False(t, down.failed(at(3610), at(3610)))
+	require.True(t, down.failed(at(3611), at(3611)))
+	require.False(t, down.failed(at(3611), at(3700)), "meanwhile it was open again")
+	require.True(t, down.failed(at(3710), at(3711)))
 }

@@ -2,6 +2,7 @@
 package spark
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -82,7 +83,8 @@ func defaults() map[string]string {
 	}
 }
 
-// Plan renders the launch of a Connect server: a stock main class, its settings, and the token in the environment.
+// Plan renders the launch of a Connect server: a stock main class, its settings, and the token in the environment. A
+// server before 4.0 knows no token and listens on every interface, so it needs a network that is closed.
 func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error) {
 	switch {
 	case spec.ID == "":
@@ -91,6 +93,12 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 		return engines.Launch{}, fmt.Errorf("plan a Spark engine: it has no token")
 	case !heapSize.MatchString(spec.Memory):
 		return engines.Launch{}, fmt.Errorf("engine.memory: %q is no size of a Java heap; write it like 1g or 512m", spec.Memory)
+	case !p.Closed && (p.Version == "" || isOld(p.Version)):
+		return engines.Launch{}, fmt.Errorf("plan a Spark engine: Spark %s has no token and listens on every interface, and this cluster does not say that its network is closed: set clusters.NAME.closed_network: true if nobody but this gateway reaches the engines there, or use a runtime of Spark 4.0 or newer", cmp.Or(p.Version, "of a version that is not known, perhaps before 4.0,"))
+	}
+	env := map[string]string{}
+	if !isOld(p.Version) {
+		env[tokenEnv] = spec.Token
 	}
 	conf := defaults()
 	maps.Copy(conf, spec.Conf)
@@ -119,7 +127,7 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 		ClassPath:  []string{p.Home + "/jars/*"},
 		MainClass:  mainClass,
 		Conf:       conf,
-		Env:        map[string]string{tokenEnv: spec.Token},
+		Env:        env,
 		Files:      map[string]string{"log4j2.properties": logging},
 		Ready:      ready,
 	}, nil

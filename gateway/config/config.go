@@ -29,6 +29,7 @@ type Config struct {
 	Engine        Engine             `koanf:"engine"`
 	Spark         Spark              `koanf:"spark"`
 	Profiles      map[string]Profile `koanf:"profiles"`
+	Runtimes      map[string]Runtime `koanf:"runtimes"`
 	Clusters      map[string]Cluster `koanf:"clusters"`
 	Log           Log                `koanf:"log"`
 	ShutdownGrace time.Duration      `koanf:"shutdown_grace" help:"How long running statements may go on when the gateway is told to stop."`
@@ -148,11 +149,19 @@ type Spark struct {
 	JavaHome string `koanf:"java_home" help:"A JDK 17 or newer. Empty: JAVA_HOME, or java on the PATH."`
 }
 
+// Runtime is another Spark beside the default one; a session picks it with sluice.runtime=NAME.
+type Runtime struct {
+	Home     string `koanf:"home" help:"A Spark distribution of your own, with a Connect server in its jars. Empty: the version below, fetched once."`
+	Version  string `koanf:"version" help:"Version to fetch (sluice spark list), or that home has."`
+	JavaHome string `koanf:"java_home" help:"A JDK that this Spark runs on: 17 or newer, for Spark 3.5 from 8 to 17. Empty: JAVA_HOME, or java on the PATH."`
+}
+
 // Cluster is a place that runs engines.
 type Cluster struct {
-	Kind  string `koanf:"kind" help:"local: this machine." oneof:"local"`
-	Cores int    `koanf:"cores" help:"Cores of each engine; 0 is all."`
-	Dir   string `koanf:"dir" help:"Directory of a local cluster; gateways on one machine that share it and the store share its engines. Empty: in data_dir."`
+	Kind          string `koanf:"kind" help:"local: this machine." oneof:"local"`
+	Cores         int    `koanf:"cores" help:"Cores of each engine; 0 is all."`
+	ClosedNetwork bool   `koanf:"closed_network" help:"Say that nobody but this gateway can reach the ports of engines there, because a network namespace or a firewall keeps others out. Engines that ask nobody who they are may run then: Spark before 4.0, which has no token and listens on every interface."`
+	Dir           string `koanf:"dir" help:"Directory of a local cluster; gateways on one machine that share it and the store share its engines. Empty: in data_dir."`
 }
 
 // Log is the gateway's own log, on standard error.
@@ -179,6 +188,7 @@ func Default() Config {
 		Engine:        Engine{Cluster: "local", ShareLevel: "user", StartTimeout: 5 * time.Minute, IdleTimeout: 30 * time.Minute, Lease: time.Minute, Memory: "1g", Conf: map[string]string{}},
 		Spark:         Spark{Version: "4.3.0"},
 		Profiles:      map[string]Profile{},
+		Runtimes:      map[string]Runtime{},
 		Clusters:      map[string]Cluster{"local": {Kind: "local"}},
 		Log:           Log{Level: "info", Format: "text"},
 		ShutdownGrace: 10 * time.Second,

@@ -128,6 +128,32 @@ engine:
 	require.Equal(t, map[string]Cluster{"local": {Kind: "local", Cores: 4}}, load(t, "", "SLUICE_CLUSTERS_LOCAL_CORES=4").Clusters)
 }
 
+func TestRuntimes(t *testing.T) {
+	t.Setenv("HOME", "/home/ann")
+	cfg := load(t, `
+runtimes:
+  old: {version: 3.5.7, java_home: ~/jdk}
+  "3.5": {home: /opt/spark, version: 3.5.2-vendor-1}
+clusters:
+  local: {closed_network: true}
+`, "SLUICE_RUNTIMES_OLD_VERSION=3.5.6")
+	require.Equal(t, map[string]Runtime{
+		"old": {Version: "3.5.6", JavaHome: "/home/ann/jdk"}, "3.5": {Home: "/opt/spark", Version: "3.5.2-vendor-1"},
+	}, cfg.Runtimes)
+	require.NoError(t, cfg.Validate())
+}
+
+// Which Spark a home holds is seen when it is used; that it may be refused then is told at once.
+func TestARuntimeOfUnknownVersionIsWarnedOf(t *testing.T) {
+	open := "runtimes: {mine: {home: /opt/spark}}\n"
+	cfg, warnings, err := Load(write(t, open), nil)
+	require.NoError(t, err)
+	require.NoError(t, cfg.Validate())
+	require.Equal(t, []Warning{{"runtimes.mine: says no version, and if /opt/spark holds a Spark before 4.0 it runs only on a cluster with closed_network: true; say runtimes.mine.version to have it checked"}}, warnings)
+	load(t, open+"clusters: {local: {closed_network: true}}\n")
+	load(t, "runtimes: {mine: {home: /opt/spark, version: 4.1.0}}\n")
+}
+
 func TestPathsBecomeAbsolute(t *testing.T) {
 	t.Setenv("HOME", "/home/ann")
 	here, err := os.Getwd()
@@ -189,6 +215,12 @@ func TestValidate(t *testing.T) {
 		"an enum of a cluster":   {func(c *Config) { c.Clusters["local"] = Cluster{Kind: "loacl"} }, `clusters.local.kind: "loacl" is not one of local; did you mean local?`},
 		"IPv6, any":              {func(c *Config) { c.Listen.Thrift, c.Auth.Mode = "[::]:1", "file" }, "auth.file: must name the password file when auth.mode is file; sluice password USER makes its lines"},
 		"a name is not trusted":  {func(c *Config) { c.Listen.Thrift = "localhost.example:1" }, "listen.thrift: localhost.example:1 can be reached by others, and auth.mode is none: set auth.mode: file, or listen on 127.0.0.1, or say auth.open_to_network: true if anybody may run anything"},
+		"an old Spark, closed": {func(c *Config) {
+			c.Spark.Version, c.Clusters["local"] = "3.5.7", Cluster{Kind: "local", ClosedNetwork: true}
+		}, ""},
+		"an old Spark, open":    {func(c *Config) { c.Spark.Version = "3.5.7" }, "spark.version: Spark 3.5.7 has no token and listens on every interface, and no cluster says that its network is closed: set clusters.NAME.closed_network: true where nobody but this gateway reaches the engines, or use Spark 4.0 or newer"},
+		"a home of any version": {func(c *Config) { c.Spark = Spark{Home: "/opt/spark", Version: "3.5.7"} }, ""},
+		"no version":            {func(c *Config) { c.Spark.Version = "four" }, `spark.version: "four" is no version; write it like 4.3.0`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := Default()
@@ -238,8 +270,11 @@ engine:
   memory: "08"
   conf: {spark.a.b: "yes", spark.a: "", "spark.c/d": "1,2=3"}
 spark: {version: "4.10"}
+runtimes:
+  "3.5": {version: 3.5.7}
+  mine: {home: /opt/spark, java_home: /opt/jdk}
 clusters:
-  "on": {kind: local, cores: 1}
+  "on": {kind: local, cores: 1, closed_network: true}
   "1": {kind: local}
 `,
 	} {

@@ -54,16 +54,32 @@ func Load(path string, environ []string) (Config, []Warning, error) {
 	if cfg, err = unmarshal(k); err != nil {
 		return Config{}, nil, err
 	}
-	paths := []*string{&cfg.DataDir, &cfg.Spool.Dir, &cfg.Auth.File, &cfg.Spark.Home, &cfg.Spark.JavaHome}
-	if cfg.Audit.File != "stdout" && cfg.Audit.File != "stderr" {
-		paths = append(paths, &cfg.Audit.File)
+	if err := cfg.expand(); err != nil {
+		return Config{}, nil, err
+	}
+	return cfg, append(warnings, cfg.unsure()...), nil
+}
+
+// expand makes the paths absolute.
+func (c *Config) expand() (err error) {
+	paths := []*string{&c.DataDir, &c.Spool.Dir, &c.Auth.File, &c.Spark.Home, &c.Spark.JavaHome}
+	if c.Audit.File != "stdout" && c.Audit.File != "stderr" {
+		paths = append(paths, &c.Audit.File)
 	}
 	for _, p := range paths {
 		if *p, err = expand(*p); err != nil {
-			return Config{}, nil, err
+			return err
 		}
 	}
-	return cfg, warnings, nil
+	for name, r := range c.Runtimes {
+		for _, p := range []*string{&r.Home, &r.JavaHome} {
+			if *p, err = expand(*p); err != nil {
+				return err
+			}
+		}
+		c.Runtimes[name] = r
+	}
+	return nil
 }
 
 func unmarshal(k *koanf.Koanf) (Config, error) {

@@ -52,7 +52,7 @@ func Docs() string {
 // documented lists the keys of the defaults, and those of what can be named and is not there by default.
 func documented() []key {
 	all := Default()
-	all.Profiles["NAME"] = Profile{}
+	all.Profiles["NAME"], all.Runtimes["NAME"] = Profile{}, Runtime{}
 	all.Auth.ProxyUsers["NAME"] = ProxyUser{}
 	return keys(all)
 }

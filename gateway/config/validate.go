@@ -79,6 +79,7 @@ func (c Config) Validate() error {
 	if c.Spool.Disk > c.Spool.TotalDisk {
 		wrong("spool.disk", "%s is more than spool.total_disk, %s", c.Spool.Disk, c.Spool.TotalDisk)
 	}
+	errs = append(errs, c.checkRuntimes()...)
 	if _, ok := c.Clusters[c.Engine.Cluster]; !ok {
 		names := slices.Sorted(maps.Keys(c.Clusters))
 		wrong("engine.cluster", "there is no cluster %q; clusters are %s%s", c.Engine.Cluster, strings.Join(names, ", "), didYouMean(c.Engine.Cluster, names))

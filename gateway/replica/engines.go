@@ -63,13 +63,8 @@ func (e Engines) Yield(ctx context.Context, r launch.Record, unheld *time.Durati
 }
 
 // Hold implements launch.Store.
-func (e Engines) Hold(ctx context.Context, id string, max int) error {
-	return translate(e.opt.Store.HoldEngine(ctx, id, e.ID(), max))
-}
-
-// Unhold implements launch.Store.
-func (e Engines) Unhold(ctx context.Context, id string) error {
-	return e.opt.Store.UnholdEngine(ctx, id, e.ID())
+func (e Engines) Hold(ctx context.Context, id string, sessions, max int) error {
+	return translate(e.opt.Store.HoldEngine(ctx, id, e.ID(), sessions, max))
 }
 
 // toStore writes a record as ours, whoever's it was when it was read: the store compares.

@@ -86,6 +86,9 @@ func (s *Session) adoptOperation(rec store.Operation) {
 			return o.goOn(ctx)
 		case rec.State == string(Pending):
 			return errNeverStarted
+		case rec.State == string(Finished) && rec.Kind == string(Statement) && rec.Rows == 0 && parse(rec.Statement).verb != query:
+			o.give(nil) // a command that had worked: nobody must be told to run it again
+			return nil
 		case rec.ErrorMessage != "":
 			return &Failure{Class: rec.ErrorClass, SQLState: rec.SQLState, Message: rec.ErrorMessage}
 		}

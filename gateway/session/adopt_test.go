@@ -160,6 +160,20 @@ func TestRowsOnDiskSurviveAKill(t *testing.T) {
 	}
 }
 
+// Whoever asks how an INSERT went must not hear that it is to be run again.
+func TestACommandThatHadEnded(t *testing.T) {
+	w, m := play(t)
+	sess := store.Session{ID: uuid.New(), Replica: m.opt.Replica(), User: "ann", OpenedAt: time.Now(), SeenAt: time.Now()}
+	require.NoError(t, w.store.CreateSession(t.Context(), sess))
+	op := store.Operation{ID: uuid.New(), SessionID: sess.ID, Kind: string(Statement), Statement: "INSERT INTO t VALUES (1)", CreatedAt: time.Now()}
+	require.NoError(t, w.store.CreateOperation(t.Context(), op))
+	op.State = string(Finished)
+	require.NoError(t, w.store.UpdateOperation(t.Context(), op))
+	o := adopt(t, m, op.ID)
+	require.Equal(t, Finished, o.Snapshot().State)
+	require.Empty(t, all(t, o))
+}
+
 func leftOf(t *testing.T, m *Manager) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(m.opt.Spool.Dir, "*.rows"))

@@ -74,11 +74,15 @@ func (m *Manager) share(session uuid.UUID, who auth.Identity, conf map[string]st
 	if err != nil {
 		return launch.Request{}, err
 	}
+	runtime := conf[RuntimeKey]
+	if runtime != "" && !slices.Contains(m.opt.Runtimes, runtime) {
+		return launch.Request{}, fmt.Errorf("%s: there is no runtime %q; %s", RuntimeKey, runtime, m.runtimes())
+	}
 	p, err := m.profile(conf)
 	if err != nil {
 		return launch.Request{}, err
 	}
-	key := launch.Key{Kind: m.opt.Kind, Level: level, Owner: owner, Name: conf[ShareNameKey], Runtime: conf[RuntimeKey], Profile: conf[ProfileKey]}
+	key := launch.Key{Kind: m.opt.Kind, Level: level, Owner: owner, Name: conf[ShareNameKey], Runtime: runtime, Profile: conf[ProfileKey]}
 	return launch.Request{Key: key, User: runAs, Name: "sluice-" + runAs, Memory: p.Memory, Pool: p.Engines}, nil
 }
 
@@ -151,6 +155,13 @@ func checkConf(conf map[string]string) error {
 		}
 	}
 	return nil
+}
+
+func (m *Manager) runtimes() string {
+	if len(m.opt.Runtimes) == 0 {
+		return "the gateway's configuration has none (key runtimes), so leave the setting out"
+	}
+	return "runtimes are " + strings.Join(m.opt.Runtimes, ", ") + "; without the setting it is the default one"
 }
 
 // engineConf is the part of a session's settings that an engine may be started with: what Spark cannot change later.

@@ -11,7 +11,7 @@ import (
 )
 
 // A journal is what a session has made on its engine that lives and dies with the engine: temporary views and functions,
-// added jars and files. It is replayed, in order, when the session gets a new engine. Settings and the current database
+// variables and their values, added jars and files. It is replayed, in order, when the session gets a new engine. Settings and the current database
 // are not in it: every new engine is given them anyway.
 type journal []entry
 
@@ -25,6 +25,9 @@ type entry struct {
 var (
 	definition = regexp.MustCompile("(?is)^CREATE\\s+(?:OR\\s+REPLACE\\s+)?(?:GLOBAL\\s+)?TEMP(?:ORARY)?\\s+(VIEW|FUNCTION)\\s+(?:IF\\s+NOT\\s+EXISTS\\s+)?(`[^`]+`|[\\w.]+)")
 	removal    = regexp.MustCompile("(?is)^DROP\\s+(?:TEMPORARY\\s+)?(VIEW|FUNCTION)\\s+(?:IF\\s+EXISTS\\s+)?(`[^`]+`|[\\w.]+)\\s*$")
+	variable   = regexp.MustCompile("(?is)^DECLARE\\s+(?:OR\\s+REPLACE\\s+)?(?:(VAR)(?:IABLE)?\\s+)?(`[^`]+`|[\\w.]+)")
+	assignment = regexp.MustCompile("(?is)^SET\\s+(VAR)(?:IABLE)?\\s+(`[^`]+`|[\\w.]+)\\s*=")
+	undeclared = regexp.MustCompile("(?is)^DROP\\s+TEMPORARY\\s+(VAR)(?:IABLE)?\\s+(?:IF\\s+EXISTS\\s+)?(`[^`]+`|[\\w.]+)\\s*$")
 	addition   = regexp.MustCompile(`(?is)^ADD\s+(JARS?|FILES?|ARCHIVES?)\s+(.+)$`)
 )
 
@@ -35,22 +38,36 @@ func thing(m []string) string {
 // after returns the journal as it is once the statement has succeeded; it does not change the one it is given.
 func (j journal) after(text, catalog, database string) (journal, bool) {
 	head := skipBlank(text)
-	without := func(name string) journal {
-		return slices.DeleteFunc(slices.Clone(j), func(e entry) bool { return e.Thing == name })
+	without := func(names ...string) journal {
+		return slices.DeleteFunc(slices.Clone(j), func(e entry) bool { return slices.Contains(names, e.Thing) })
+	}
+	made := func(name string) (journal, bool) {
+		return append(without(name), entry{name, catalog, database, text}), true
 	}
 	if m := removal.FindStringSubmatch(head); m != nil {
 		rest := without(thing(m))
 		return rest, len(rest) != len(j)
 	}
-	m := definition.FindStringSubmatch(head)
-	if m == nil {
-		m = addition.FindStringSubmatch(head)
+	if m := undeclared.FindStringSubmatch(head); m != nil {
+		rest := without("variable "+name(m), "value of "+name(m))
+		return rest, len(rest) != len(j)
 	}
-	if m == nil {
-		return j, false
+	if m := variable.FindStringSubmatch(head); m != nil { // declared anew, it has its first value again
+		rest := without("variable "+name(m), "value of "+name(m))
+		return append(rest, entry{"variable " + name(m), catalog, database, text}), true
 	}
-	return append(without(thing(m)), entry{thing(m), catalog, database, text}), true
+	if m := assignment.FindStringSubmatch(head); m != nil {
+		return made("value of " + name(m))
+	}
+	for _, re := range []*regexp.Regexp{definition, addition} {
+		if m := re.FindStringSubmatch(head); m != nil {
+			return made(thing(m))
+		}
+	}
+	return j, false
 }
+
+func name(m []string) string { return strings.ToLower(strings.ReplaceAll(m[2], "`", "")) }
 
 // replay makes everything again on a new engine, whose current database is the session's, and leaves it there. What
 // cannot be made again is named in the report and left out: the session is still of use without it.
@@ -62,7 +79,7 @@ func (j journal) replay(ctx context.Context, remote engines.Session, catalog, da
 			return nil
 		}
 		if to[0] != at[0] {
-			if _, err := c.texts(ctx, "USE CATALOG "+orDefault(to[0], "spark_catalog"), 0); err != nil {
+			if _, err := c.texts(ctx, "SET CATALOG '"+unquote(orDefault(to[0], "spark_catalog"))+"'", 0); err != nil {
 				return err
 			}
 		}

@@ -17,6 +17,9 @@ func TestJournal(t *testing.T) {
 		"another one was dropped": {[]string{"CREATE TEMP VIEW a AS SELECT 1", "DROP VIEW ab"}, []string{"view a"}},
 		"functions and jars": {[]string{"CREATE TEMPORARY FUNCTION f AS 'a.B' USING JAR '/x.jar'", "ADD JAR /y.jar", "ADD FILE /z", "DROP TEMPORARY FUNCTION f"},
 			[]string{"jar /y.jar", "file /z"}},
+		"variables": {[]string{"DECLARE VARIABLE v INT DEFAULT 1", "DECLARE w = 2", "SET VAR v = 3", "SET VARIABLE w = 4", "SET VAR v = 5", "DECLARE OR REPLACE VARIABLE w = 6"},
+			[]string{"variable v", "value of v", "variable w"}},
+		"a variable was dropped": {[]string{"DECLARE v = 1", "SET VAR v = 2", "DROP TEMPORARY VARIABLE IF EXISTS v"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var j journal

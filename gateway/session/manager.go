@@ -42,6 +42,7 @@ type Options struct {
 	ShareLevel launch.Level
 	Profiles   map[string]Profile
 	Limits     Limits
+	Runtimes   []string // what sluice.runtime may name
 	// Route picks the cluster of a session; wish is what its client named.
 	Route                func(user, wish string) (router.Decision, error)
 	Spool                spool.Limits
@@ -216,6 +217,12 @@ func (m *Manager) Counts() (sessions, operations int) {
 	defer m.mu.Unlock()
 	return len(m.sessions), len(m.ops)
 }
+
+// Unwritten is how many records wait for the store to come back.
+func (m *Manager) Unwritten() int { return m.ledger.unwritten() }
+
+// Waiting is how many statements wait for an engine.
+func (m *Manager) Waiting() int { return int(m.waiting.Load()) }
 
 // Run closes idle sessions and operations until ctx ends, and then all sessions.
 func (m *Manager) Run(ctx context.Context) error {

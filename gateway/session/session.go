@@ -119,8 +119,8 @@ func (s *Session) remember(ctx context.Context, st statement) {
 	case setValue:
 		s.rec.Conf[st.key] = st.value
 	case reset:
-		if st.key == "" {
-			s.rec.Conf = map[string]string{}
+		if st.key == "" { // what was said to us is not the engine's to reset
+			maps.DeleteFunc(s.rec.Conf, func(k, _ string) bool { return !strings.HasPrefix(k, "sluice.") })
 		} else {
 			delete(s.rec.Conf, st.key)
 		}
@@ -210,6 +210,9 @@ func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Se
 // maxTries is how many engines may be lost in a row before a statement has reached one.
 const maxTries = 3
 
+// lastWords is how long the end of an engine may take to be known.
+const lastWords = 5 * time.Second
+
 // errLostAtOnce says that an engine was lost before anything of a user's was sent to it.
 var errLostAtOnce = errors.New("the engine was lost before it was used")
 
@@ -230,20 +233,34 @@ func (s *Session) acquire(ctx context.Context, report func(string)) error {
 	if err != nil {
 		return err
 	}
+	s.setPlace(place{lease.Key(), decision.Reason})
 	err = s.attach(ctx, lease, report)
 	lost := lease.Err()
 	switch {
 	case err == nil && lost != nil:
 		s.detach()
 		return fmt.Errorf("%w: %w", errLostAtOnce, lost)
-	case err != nil:
-		lease.Release()
-		if lost != nil || errors.Is(err, engines.ErrLost) {
-			return fmt.Errorf("%w: %w", errLostAtOnce, err)
-		}
+	case err == nil:
+		return nil
 	}
-	if err == nil {
-		s.setPlace(place{lease.Key(), decision.Reason})
+	defer lease.Release()
+	if errors.Is(err, engines.ErrLost) {
+		lost = dying(ctx, lease, err)
+	}
+	if lost != nil {
+		return fmt.Errorf("%w: %w", errLostAtOnce, err)
+	}
+	return err
+}
+
+// dying waits until the end of an engine is known that does not answer any more: until then it would be given out again.
+func dying(ctx context.Context, lease *launch.Lease, err error) error {
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
+	select {
+	case <-lease.Done():
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 	return err
 }
@@ -259,7 +276,7 @@ func (s *Session) attach(ctx context.Context, lease *launch.Lease, report func(s
 		return fmt.Errorf("store the session before its engine hears of it: %w", err)
 	}
 	remote, err := lease.Engine().OpenSession(ctx, engines.SessionSpec{
-		ID: id, User: rec.User, Conf: sessionConf(rec.Conf), Catalog: unquote(rec.Catalog), Database: rec.Database,
+		ID: id, Known: known, User: rec.User, Conf: sessionConf(rec.Conf), Catalog: unquote(rec.Catalog), Database: rec.Database,
 	})
 	if known && errors.Is(err, engines.ErrLost) {
 		return s.attach(ctx, lease, report) // the engine has forgotten it: begin there anew

@@ -23,7 +23,7 @@ type Engine struct {
 	EndedAt                  *time.Time
 }
 
-// ErrFull says that an engine has been given as many sessions as it takes.
+// ErrFull says that an engine has as many sessions as it takes.
 var ErrFull = errors.New("the engine has all the sessions it takes")
 
 // ClaimEngine stores a new engine, and with it the claim on its key and slot; false if another engine has the claim.
@@ -70,56 +70,56 @@ func (s *Store) YieldEngine(ctx context.Context, r Engine, unheld *time.Duration
 			}
 		}
 		yielded = true
-		return unclaim(ctx, tx, r.ID, r.Reason)
+		_, err = tx.ExecContext(ctx, `UPDATE engines SET claimed=0, reason=$1 WHERE id=$2`, clean(r.Reason), r.ID)
+		return err
 	})
 	return yielded && err == nil, err
 }
 
-func unclaim(ctx context.Context, tx *sql.Tx, id, reason string) error {
-	_, err := tx.ExecContext(ctx, `UPDATE engines SET claimed=0, reason=$1 WHERE id=$2`, clean(reason), id)
-	return err
-}
-
-// HoldEngine tells that a replica uses an engine, which must still be had: its owner does not end it meanwhile. Each call
-// is one more session that the engine was given, up to max; 0 is any number. It fails with ErrNotFound if the engine is
-// not to be had any more. One that is full gives up its claim, so that another can be started, and the call fails with
-// ErrFull.
-func (s *Store) HoldEngine(ctx context.Context, id, replica string, max int) error {
-	full := false
-	err := s.inTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		var opened int64
-		err := tx.QueryRowContext(ctx, `SELECT opened FROM engines WHERE id=$1 AND claimed=1 AND ended_at IS NULL`+s.forUpdate, id).Scan(&opened)
+// HoldEngine tells how many sessions a replica has on an engine; with none it has no use for it any more. One that is held
+// is not ended by its owner. To have more than before the engine must still be had, or the call fails with ErrNotFound; all
+// replicas together may have max, or it fails with ErrFull; 0 is any number.
+func (s *Store) HoldEngine(ctx context.Context, id, replica string, sessions, max int) error {
+	return s.inTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var claimed, before, all int
+		err := tx.QueryRowContext(ctx, `SELECT claimed FROM engines WHERE id=$1 AND ended_at IS NULL`+s.forUpdate, id).Scan(&claimed)
+		if errors.Is(err, sql.ErrNoRows) && sessions == 0 {
+			return nil // it has ended: nobody holds it
+		}
 		if err != nil {
 			return none(err)
 		}
-		if full = max > 0 && opened >= int64(max); full {
-			return unclaim(ctx, tx, id, ErrFull.Error())
-		}
-		if _, err := tx.ExecContext(ctx, `UPDATE engines SET opened=opened+1 WHERE id=$1`, id); err != nil {
+		if err := tx.QueryRowContext(ctx, `SELECT COALESCE(SUM(CASE WHEN replica=$2 THEN sessions ELSE 0 END), 0), COALESCE(SUM(sessions), 0)
+			FROM engine_holds WHERE engine_id=$1`, id, replica).Scan(&before, &all); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO engine_holds (engine_id, replica) VALUES ($1,$2) ON CONFLICT DO NOTHING`, id, replica)
+		switch {
+		case sessions == 0:
+			return unhold(ctx, tx, s.now, id, replica)
+		case sessions > before && claimed == 0:
+			return ErrNotFound
+		case sessions > before && max > 0 && all-before+sessions > max:
+			return ErrFull
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE engines SET opened=opened+$1 WHERE id=$2`, sessions-min(before, sessions), id); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO engine_holds (engine_id, replica, sessions) VALUES ($1,$2,$3)
+			ON CONFLICT (engine_id, replica) DO UPDATE SET sessions=$3`, id, replica, sessions)
 		return err
 	})
-	if err == nil && full {
-		return ErrFull
-	}
-	return err
 }
 
-// UnholdEngine tells that a replica has no use for an engine any more.
-func (s *Store) UnholdEngine(ctx context.Context, id, replica string) error {
-	return s.inTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, `DELETE FROM engine_holds WHERE engine_id=$1 AND replica=$2`, id, replica)
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); err != nil || n == 0 {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `UPDATE engines SET idle_since=`+s.now+` WHERE id=$1`, id)
+func unhold(ctx context.Context, tx *sql.Tx, now, id, replica string) error {
+	res, err := tx.ExecContext(ctx, `DELETE FROM engine_holds WHERE engine_id=$1 AND replica=$2`, id, replica)
+	if err != nil {
 		return err
-	})
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE engines SET idle_since=`+now+` WHERE id=$1`, id)
+	return err
 }
 
 const engineColumns = `SELECT id, share_key, slot, claimed, replica, fence, cluster, kind, tag, user_name, app_id, address, state, reason, opened,

@@ -147,7 +147,7 @@ func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 		defer cancel()
 		err := f(limited)
 		switch {
-		case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrFenced), ctx.Err() != nil, refused(err):
+		case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrFenced), errors.Is(err, ErrFull), ctx.Err() != nil, refused(err):
 			return nil, err
 		}
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -144,7 +144,7 @@ func testUnknown(t *testing.T, s *store.Store) {
 		"Engine":          {func() error { _, err := s.Engine(ctx, "none"); return err }, store.ErrNotFound},
 		"ClaimedEngine":   {func() error { _, err := s.ClaimedEngine(ctx, "none", 0); return err }, store.ErrNotFound},
 		"UpdateEngine":    {func() error { return s.UpdateEngine(ctx, store.Engine{ID: "none"}) }, store.ErrFenced},
-		"HoldEngine":      {func() error { return s.HoldEngine(ctx, "none", "r1", 0) }, store.ErrNotFound},
+		"HoldEngine":      {func() error { return s.HoldEngine(ctx, "none", "r1", 1, 0) }, store.ErrNotFound},
 		"Beat":            {func() error { return s.Beat(ctx, "none") }, store.ErrFenced},
 	} {
 		t.Run(name, func(t *testing.T) { require.ErrorIs(t, tc.call(), tc.err) })

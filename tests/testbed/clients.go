@@ -19,10 +19,21 @@ import (
 // SparkVersion is the Spark that the tests run on.
 const SparkVersion = "4.3.0"
 
+// OldSpark is the Spark before 4.0 that the tests run beside it.
+const OldSpark = "3.5.7"
+
+// FetchSpark fetches a stock Spark of another version into the cache, once.
+func FetchSpark(t T, version string) {
+	t.Helper()
+	if _, err := dist.Install(context.Background(), version, func(text string) { t.Logf("%s", text) }); err != nil {
+		t.Fatalf("%v", err)
+	}
+}
+
 // SparkHome returns a stock Spark, fetched into the cache once.
 func SparkHome(t T) string {
 	t.Helper()
-	home, err := dist.Home(context.Background(), "", SparkVersion, func(text string) { t.Logf("%s", text) })
+	home, _, err := dist.Default("", SparkVersion, "").Spark(context.Background(), func(text string) { t.Logf("%s", text) })
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -32,7 +43,7 @@ func SparkHome(t T) string {
 // Java returns the java command.
 func Java(t T) string {
 	t.Helper()
-	java, err := dist.Java("")
+	java, err := dist.Default("", SparkVersion, "").Java(SparkVersion)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

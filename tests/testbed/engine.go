@@ -13,7 +13,6 @@ import (
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/spark"
-	"github.com/sluicedata/sluice/engines/spark/dist"
 	"github.com/sluicedata/sluice/gateway/store"
 )
 
@@ -69,11 +68,8 @@ func (g *Gateway) DialEngine(t T, rec store.Engine) engines.Engine {
 // LiveHeap is how many bytes of a JVM's heap are in use after a full collection.
 func LiveHeap(t T, pid int) int64 {
 	t.Helper()
-	java, err := dist.Java("")
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
-	if java, err = exec.LookPath(java); err == nil {
+	java, err := exec.LookPath(Java(t))
+	if err == nil {
 		java, err = filepath.EvalSymlinks(java)
 	}
 	if err != nil {

@@ -212,9 +212,16 @@ func (g *Gateway) Processes() []int { return processes(g.mark) }
 
 // Engines lists the JVMs of its engines.
 func (g *Gateway) Engines() []int {
+	return g.enginesWith("")
+}
+
+// EnginesOf lists the JVMs of its engines that run a version of Spark, of those that were fetched.
+func (g *Gateway) EnginesOf(version string) []int { return g.enginesWith("/spark-" + version + "/") }
+
+func (g *Gateway) enginesWith(mark string) []int {
 	var out []int
 	for _, pid := range g.Processes() {
-		if strings.HasSuffix(commandLine(pid), "SparkConnectServer") {
+		if line := commandLine(pid); strings.HasSuffix(line, "SparkConnectServer") && strings.Contains(line, mark) {
 			out = append(out, pid)
 		}
 	}
@@ -261,6 +268,13 @@ func CPUSeconds(pid int) float64 {
 	user, _ := strconv.ParseFloat(f[11], 64)
 	system, _ := strconv.ParseFloat(f[12], 64)
 	return (user + system) / 100 // USER_HZ, which is 100 on every Linux that Go runs on
+}
+
+// Busy says how many cores a process uses at the moment.
+func Busy(pid int) float64 {
+	before, began := CPUSeconds(pid), time.Now()
+	<-time.After(time.Second) // the span of the measurement
+	return (CPUSeconds(pid) - before) / time.Since(began).Seconds()
 }
 
 // PeakMemory is the most memory that a process has held, in bytes.

@@ -11,10 +11,15 @@ import (
 
 // NeedJDK skips a whole package of tests on a machine without a JDK.
 func NeedJDK(area string) {
-	if _, err := dist.Java(""); err != nil {
-		noteSkipped(fmt.Sprintf("%s: %v", area, err))
-		os.Exit(0)
+	if _, err := dist.Default("", SparkVersion, "").Java(SparkVersion); err != nil {
+		SkipAll(area, err)
 	}
+}
+
+// SkipAll ends a whole package of tests that cannot run on this machine.
+func SkipAll(area string, err error) {
+	noteSkipped(fmt.Sprintf("%s: %v", area, err))
+	os.Exit(0)
 }
 
 // Skip skips one test that this machine cannot run.

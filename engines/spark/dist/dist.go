@@ -5,6 +5,7 @@ package dist
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -19,7 +20,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -27,13 +27,29 @@ import (
 
 // source is a distribution that we know by its hash.
 type source struct {
-	sha256 string
-	bytes  int64
+	sha256  string // of pyspark's source archive
+	bytes   int64
+	connect jar // the Connect server, where the distribution lacks it
 }
 
-// sources are the versions that can be installed, by the hash of pyspark's source archive.
+// sources are the versions that can be installed.
 var sources = map[string]source{
-	"4.3.0": {"e8c517948eff7088a7aa07449aa8eafa4a15a8d50319de2525a6fd26622476c6", 456 << 20},
+	"3.5.7": {"80e36514e0c5c126d35a26adf4f405cd4a69de96a8ea8a3c1e9a65fce2fb4eaa", 302 << 20,
+		jar{"org.apache.spark:spark-connect_2.12:3.5.7", "15366e21273a874c760b51fa00743a2acb8fa78642cc35d7a076a3ade0c5eef6"}},
+	"4.3.0": {sha256: "e8c517948eff7088a7aa07449aa8eafa4a15a8d50319de2525a6fd26622476c6", bytes: 456 << 20},
+}
+
+// Wanted is a Spark, and the Java that it runs on, as a section of the configuration asks for them.
+type Wanted struct {
+	Key      string // the section, such as "spark": an error names what can be changed there
+	Home     string // a distribution; empty: the version is fetched
+	Version  string
+	JavaHome string // empty: JAVA_HOME, or java on the PATH
+}
+
+// Default is the Spark of those who name none: that of the section "spark", for which SPARK_HOME counts as a home.
+func Default(home, version, javaHome string) Wanted {
+	return Wanted{Key: "spark", Home: cmp.Or(home, os.Getenv("SPARK_HOME")), Version: version, JavaHome: javaHome}
 }
 
 // Versions lists what can be installed.
@@ -62,33 +78,44 @@ func Installed(version string) (string, bool) {
 	return home, err == nil
 }
 
-// Check says whether home is a Spark that has a Connect server.
-func Check(home string) error {
-	found, err := filepath.Glob(filepath.Join(home, "jars", "spark-connect_*.jar"))
-	if err != nil || len(found) == 0 {
-		return fmt.Errorf("%s is no Spark with a Connect server: there is no jars/spark-connect_*.jar; use Spark 4, or leave spark.home and SPARK_HOME empty to have one fetched", home)
-	}
-	return nil
-}
+// connectJar matches the jar of a Connect server; group 1 is the version of its Spark.
+var connectJar = regexp.MustCompile(`^spark-connect_[0-9.]+-(.+)\.jar$`)
 
-// Home finds a Spark: the given home, SPARK_HOME, or the version in the cache, which is fetched if it is not there.
-func Home(ctx context.Context, home, version string, report func(string)) (string, error) {
-	for _, h := range []string{home, os.Getenv("SPARK_HOME")} {
-		if h != "" {
-			return h, Check(h)
+// versionIn says which Spark lies in home; none unless it has a Connect server.
+func versionIn(home string) (string, bool) {
+	found, _ := filepath.Glob(filepath.Join(home, "jars", "spark-connect_*.jar")) // fails on a bad pattern only
+	for _, f := range found {
+		if m := connectJar.FindStringSubmatch(filepath.Base(f)); m != nil {
+			return m[1], true
 		}
 	}
-	if h, ok := Installed(version); ok {
-		return h, nil
+	return "", false
+}
+
+// Spark finds the distribution, and its version: the wanted home, or the wanted version in the cache, which is fetched
+// if it is not there.
+func (w Wanted) Spark(ctx context.Context, report func(string)) (home, version string, err error) {
+	home = w.Home
+	if home == "" {
+		if home, err = Install(ctx, w.Version, report); err != nil {
+			return "", "", err
+		}
 	}
-	return Install(ctx, version, report)
+	version, ok := versionIn(home)
+	if !ok {
+		return "", "", fmt.Errorf("%s is no Spark with a Connect server: there is no jars/spark-connect_*.jar; use Spark 4, or for Spark 3.5 put org.apache.spark:spark-connect_2.12 of its version there, or leave %s.home empty to have one fetched", home, w.Key)
+	}
+	return home, version, nil
 }
 
 // Install fetches a version into the cache and unpacks it. Several processes may ask at once: one works, the others wait.
 func Install(ctx context.Context, version string, report func(string)) (string, error) {
+	if home, ok := Installed(version); ok {
+		return home, nil
+	}
 	src, ok := sources[version]
 	if !ok {
-		return "", fmt.Errorf("there is no Spark %s to install: known versions are %s; set spark.home to a distribution of your own", version, strings.Join(Versions(), ", "))
+		return "", fmt.Errorf("there is no Spark %s to install: known versions are %s; set spark.home or runtimes.NAME.home to a distribution of your own", version, strings.Join(Versions(), ", "))
 	}
 	cache, err := Cache()
 	if err != nil {
@@ -110,17 +137,20 @@ func Install(ctx context.Context, version string, report func(string)) (string, 
 		return "", err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
+	fresh := filepath.Join(work, "spark")
+	if err := src.connect.fetch(ctx, cache, filepath.Join(fresh, "jars"), report); err != nil {
+		return "", fmt.Errorf("fetch the Connect server of Spark %s: %w", version, err)
+	}
 	archive, err := download(ctx, work, version, src, report)
 	if err != nil {
 		return "", fmt.Errorf("fetch Spark %s: %w", version, err)
 	}
 	report("Unpacking Spark " + version)
-	fresh := filepath.Join(work, "spark")
 	if err := unpack(archive, fresh); err != nil {
 		return "", fmt.Errorf("unpack Spark %s: %w", version, err)
 	}
-	if err := Check(fresh); err != nil {
-		return "", err
+	if v, _ := versionIn(fresh); v != version {
+		return "", fmt.Errorf("the archive holds no Spark %s with a Connect server", version)
 	}
 	if err := os.WriteFile(filepath.Join(fresh, complete), nil, 0o644); err != nil {
 		return "", err
@@ -161,10 +191,10 @@ func lock(ctx context.Context, file string) (func(), error) {
 func download(ctx context.Context, work, version string, src source, report func(string)) (string, error) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		return "", errors.New("python3 is not on the PATH: install Python 3 with pip, or set spark.home to a Spark 4 distribution")
+		return "", errors.New("python3 is not on the PATH: install Python 3 with pip, or set spark.home or runtimes.NAME.home to a distribution of your own")
 	}
 	if out, err := exec.CommandContext(ctx, python, "-m", "pip", "--version").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%s has no pip (%s): install it (Debian: apt-get install python3-pip), or set spark.home to a Spark 4 distribution", python, firstLine(out))
+		return "", fmt.Errorf("%s has no pip (%s): install it (Debian: apt-get install python3-pip), or set spark.home or runtimes.NAME.home to a distribution of your own", python, firstLine(out))
 	}
 	wanted := filepath.Join(work, "requirements.txt")
 	if err := os.WriteFile(wanted, fmt.Appendf(nil, "pyspark==%s --hash=sha256:%s\n", version, src.sha256), 0o644); err != nil {
@@ -271,40 +301,6 @@ func writeFile(path string, r io.Reader, mode fs.FileMode) error {
 	}
 	_, err = io.Copy(f, r)
 	return errors.Join(err, f.Close())
-}
-
-// minJava is the oldest Java that Spark 4 runs on.
-const minJava = 17
-
-var javaVersion = regexp.MustCompile(`version "(?:1\.)?(\d+)`)
-
-// Java finds a java command: of the given home, of JAVA_HOME, or on the PATH. It must be a JDK of at least 17.
-func Java(home string) (string, error) {
-	java := ""
-	for _, h := range []string{home, os.Getenv("JAVA_HOME")} {
-		if h != "" && java == "" {
-			java = filepath.Join(h, "bin", "java")
-		}
-	}
-	if java == "" {
-		path, err := exec.LookPath("java")
-		if err != nil {
-			return "", fmt.Errorf("there is no java on the PATH: install a JDK %d or newer (Debian: apt-get install openjdk-%d-jdk-headless), or set spark.java_home", minJava, minJava)
-		}
-		java = path
-	}
-	out, err := exec.CommandContext(context.Background(), java, "-version").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%s does not run (%w): install a JDK %d or newer, or set spark.java_home", java, err, minJava)
-	}
-	m := javaVersion.FindSubmatch(out)
-	if m == nil {
-		return "", fmt.Errorf("%s does not tell its version (%s): set spark.java_home to a JDK %d or newer", java, firstLine(out), minJava)
-	}
-	if n, _ := strconv.Atoi(string(m[1])); n < minJava {
-		return "", fmt.Errorf("%s is Java %d: Spark 4 needs a JDK %d or newer; install one, or set spark.java_home", java, n, minJava)
-	}
-	return java, nil
 }
 
 func firstLine(b []byte) string {

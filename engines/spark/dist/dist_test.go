@@ -3,6 +3,7 @@ package dist
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -23,127 +24,66 @@ func script(t *testing.T, path, body string) {
 	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o755))
 }
 
-// javaHome makes a JDK whose java says something, on standard error as the real one.
-func javaHome(t *testing.T, says string) string {
-	t.Helper()
-	home := t.TempDir()
-	script(t, filepath.Join(home, "bin", "java"), "[ \"$1\" = -version ] || exit 3\ncat >&2 <<'EOF'\n"+says+"\nEOF")
-	return home
-}
-
-func TestJava(t *testing.T) {
-	for name, tc := range map[string]struct {
-		says string
-		err  string // JAVA stands for the command; empty: it is good
-	}{
-		"17":                {`openjdk version "17.0.9" 2023-10-17`, ""},
-		"21, early access":  {`openjdk version "21-ea" 2023-09-19`, ""},
-		"25":                {`java version "25" 2025-09-16 LTS`, ""},
-		"options picked up": {"Picked up JAVA_TOOL_OPTIONS: -Xmx1g\n" + `openjdk version "17.0.9"`, ""},
-		"11":                {`openjdk version "11.0.21" 2023-10-17`, "JAVA is Java 11: Spark 4 needs a JDK 17 or newer; install one, or set spark.java_home"},
-		"8":                 {`java version "1.8.0_392"`, "JAVA is Java 8: Spark 4 needs a JDK 17 or newer; install one, or set spark.java_home"},
-		"no version":        {"hello\nworld", "JAVA does not tell its version (hello): set spark.java_home to a JDK 17 or newer"},
-		"nothing":           {"", "JAVA does not tell its version (): set spark.java_home to a JDK 17 or newer"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Setenv("JAVA_HOME", "")
-			home := javaHome(t, tc.says)
-			want := filepath.Join(home, "bin", "java")
-			got, err := Java(home)
-			if tc.err != "" {
-				require.EqualError(t, err, strings.ReplaceAll(tc.err, "JAVA", want))
-				return
-			}
-			require.NoError(t, err)
-			require.Equal(t, want, got)
-		})
-	}
-}
-
-// A home of ours comes before JAVA_HOME, and that before the PATH; a wrong one is told of, not passed over.
-func TestJavaIsFound(t *testing.T) {
-	given, env, path := javaHome(t, `version "17"`), javaHome(t, `version "18"`), javaHome(t, `version "19"`)
-	t.Setenv("PATH", filepath.Join(path, "bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
-	t.Setenv("JAVA_HOME", env)
-	for home, want := range map[string]string{given: given, "": env} {
-		got, err := Java(home)
-		require.NoError(t, err)
-		require.Equal(t, filepath.Join(want, "bin", "java"), got)
-	}
-	missing := t.TempDir()
-	_, err := Java(missing)
-	require.ErrorIs(t, err, fs.ErrNotExist)
-	require.ErrorContains(t, err, filepath.Join(missing, "bin", "java")+" does not run (")
-	require.ErrorContains(t, err, "): install a JDK 17 or newer, or set spark.java_home")
-
-	t.Setenv("JAVA_HOME", "")
-	got, err := Java("")
-	require.NoError(t, err)
-	require.Equal(t, filepath.Join(path, "bin", "java"), got)
-
-	t.Setenv("PATH", t.TempDir())
-	_, err = Java("")
-	require.EqualError(t, err, "there is no java on the PATH: install a JDK 17 or newer (Debian: apt-get install openjdk-17-jdk-headless), or set spark.java_home")
-}
-
-func TestJavaThatFails(t *testing.T) {
-	home := t.TempDir()
-	script(t, filepath.Join(home, "bin", "java"), `echo 'version "21"' >&2; exit 1`)
-	_, err := Java(home)
-	require.ErrorContains(t, err, "does not run (exit status 1)")
-}
-
-// sparkHome makes what Check takes for a Spark.
-func sparkHome(t *testing.T) string {
+// sparkHome makes what counts as a Spark with a Connect server.
+func sparkHome(t *testing.T, jar string) string {
 	t.Helper()
 	home := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(home, "jars"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(home, "jars", "spark-connect_2.13-4.3.0.jar"), nil, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(home, "jars", jar), nil, 0o644))
 	return home
 }
 
-func TestCheck(t *testing.T) {
-	require.NoError(t, Check(sparkHome(t)))
-
-	old := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(old, "jars"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(old, "jars", "spark-core_2.12-3.5.0.jar"), nil, 0o644))
-	for name, home := range map[string]string{"Spark 3": old, "no such directory": filepath.Join(old, "none")} {
-		t.Run(name, func(t *testing.T) {
-			require.EqualError(t, Check(home), home+" is no Spark with a Connect server: there is no jars/spark-connect_*.jar; use Spark 4, or leave spark.home and SPARK_HOME empty to have one fetched")
-		})
+func TestVersionIn(t *testing.T) {
+	for jar, want := range map[string]string{
+		"spark-connect_2.13-4.3.0.jar":             "4.3.0",
+		"spark-connect_2.12-3.5.7.jar":             "3.5.7",
+		"spark-connect_2.12-3.5.2-vendor-1.jar":    "3.5.2-vendor-1",
+		"spark-connect_2.13-4.4.0-SNAPSHOT.jar":    "4.4.0-SNAPSHOT",
+		"spark-connect-client-jvm_2.13-4.3.0.jar":  "",
+		"spark-core_2.12-3.5.0.jar":                "",
+		"spark-connect_2.13-4.3.0.jar.lastUpdated": "",
+	} {
+		got, ok := versionIn(sparkHome(t, jar))
+		require.Equal(t, want, got, jar)
+		require.Equal(t, want != "", ok, jar)
 	}
+	_, ok := versionIn(filepath.Join(t.TempDir(), "none"))
+	require.False(t, ok)
 }
 
 // silent is a report that must not be needed.
 func silent(t *testing.T) func(string) { return func(s string) { t.Error(s) } }
 
-func TestHome(t *testing.T) {
-	given, env := sparkHome(t), sparkHome(t)
+func TestSpark(t *testing.T) {
+	const jar = "spark-connect_2.13-4.3.0.jar"
+	given, env := sparkHome(t, jar), sparkHome(t, "spark-connect_2.12-3.5.7.jar")
 	cache := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", cache)
 	t.Setenv("SPARK_HOME", env)
-	for home, want := range map[string]string{given: given, "": env} {
-		got, err := Home(t.Context(), home, "4.3.0", silent(t))
+	for home, want := range map[string]string{given: "4.3.0", "": "3.5.7"} {
+		got, version, err := Default(home, "4.3.0", "").Spark(t.Context(), silent(t))
 		require.NoError(t, err)
-		require.Equal(t, want, got)
+		require.Equal(t, cmp.Or(home, env), got)
+		require.Equal(t, want, version, "what lies there counts, not what is said")
 	}
-	_, err := Home(t.Context(), cache, "4.3.0", silent(t))
-	require.ErrorContains(t, err, "is no Spark with a Connect server", "a wrong home is told of, not passed over")
+	_, _, err := Wanted{Key: "runtimes.old", Home: cache}.Spark(t.Context(), silent(t))
+	require.EqualError(t, err, cache+" is no Spark with a Connect server: there is no jars/spark-connect_*.jar; use Spark 4, or for Spark 3.5 put org.apache.spark:spark-connect_2.12 of its version there, or leave runtimes.old.home empty to have one fetched",
+		"a wrong home is told of, not passed over")
 
-	t.Setenv("SPARK_HOME", "")
 	there := filepath.Join(cache, "sluice", "spark-4.3.0")
-	require.NoError(t, os.MkdirAll(there, 0o755))
+	require.NoError(t, os.MkdirAll(filepath.Dir(there), 0o755))
+	require.NoError(t, os.Rename(given, there))
 	home, ok := Installed("4.3.0")
 	require.Equal(t, there, home)
 	require.False(t, ok, "one that was not unpacked to the end does not count")
 	require.NoError(t, os.WriteFile(filepath.Join(there, complete), nil, 0o644))
-	got, err := Home(t.Context(), "", "4.3.0", silent(t))
+	got, version, err := Wanted{Key: "runtimes.new", Version: "4.3.0"}.Spark(t.Context(), silent(t))
 	require.NoError(t, err)
-	require.Equal(t, there, got)
+	require.Equal(t, there, got, "SPARK_HOME is the default's alone")
+	require.Equal(t, "4.3.0", version)
 
-	_, err = Home(t.Context(), "", "1.0", silent(t))
-	require.EqualError(t, err, "there is no Spark 1.0 to install: known versions are 4.3.0; set spark.home to a distribution of your own")
+	_, _, err = Wanted{Version: "1.0"}.Spark(t.Context(), silent(t))
+	require.EqualError(t, err, "there is no Spark 1.0 to install: known versions are 3.5.7, 4.3.0; set spark.home or runtimes.NAME.home to a distribution of your own")
 }
 
 // entry is a file of an archive.
@@ -280,7 +220,7 @@ exit 0`)
 // known makes 9.9.9 a version that can be installed, with the hash of the given data.
 func known(t *testing.T, data []byte) (cache string) {
 	t.Helper()
-	sources["9.9.9"] = source{hashOf(data), 1 << 20}
+	sources["9.9.9"] = source{sha256: hashOf(data), bytes: 1 << 20}
 	t.Cleanup(func() { delete(sources, "9.9.9") })
 	cache = t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", cache)
@@ -297,7 +237,7 @@ func TestInstall(t *testing.T) {
 
 	var said []string
 	for range 2 { // the second time it is there
-		home, err := Home(t.Context(), "", "9.9.9", func(s string) { said = append(said, s) })
+		home, err := Install(t.Context(), "9.9.9", func(s string) { said = append(said, s) })
 		require.NoError(t, err)
 		require.Equal(t, filepath.Join(cache, "spark-9.9.9"), home)
 		want := map[string]string{complete: ""}
@@ -326,7 +266,7 @@ func TestInstallFails(t *testing.T) {
 		err            string
 	}{
 		"wrong hash":     {data, noConnect, "fetch Spark 9.9.9: pyspark-9.9.9.tar.gz has the hash "},
-		"not a Spark":    {noConnect, noConnect, "is no Spark with a Connect server"},
+		"not a Spark":    {noConnect, noConnect, "the archive holds no Spark 9.9.9 with a Connect server"},
 		"not an archive": {[]byte("x"), []byte("x"), "unpack Spark 9.9.9: "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -348,12 +288,12 @@ func TestInstallWithoutPip(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", dir)
 	_, err := Install(t.Context(), "9.9.9", silent(t))
-	require.EqualError(t, err, "fetch Spark 9.9.9: python3 is not on the PATH: install Python 3 with pip, or set spark.home to a Spark 4 distribution")
+	require.EqualError(t, err, "fetch Spark 9.9.9: python3 is not on the PATH: install Python 3 with pip, or set spark.home or runtimes.NAME.home to a distribution of your own")
 
 	python := filepath.Join(dir, "python3")
 	script(t, python, `echo "No module named pip"; exit 1`)
 	_, err = Install(t.Context(), "9.9.9", silent(t))
-	require.EqualError(t, err, "fetch Spark 9.9.9: "+python+" has no pip (No module named pip): install it (Debian: apt-get install python3-pip), or set spark.home to a Spark 4 distribution")
+	require.EqualError(t, err, "fetch Spark 9.9.9: "+python+" has no pip (No module named pip): install it (Debian: apt-get install python3-pip), or set spark.home or runtimes.NAME.home to a distribution of your own")
 
 	script(t, python, `[ "$3" = --version ] && exit 0; echo "Collecting"; echo "ERROR: no route to host"; exit 1`)
 	_, err = Install(t.Context(), "9.9.9", func(string) {})

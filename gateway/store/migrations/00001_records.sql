@@ -81,6 +81,7 @@ CREATE INDEX engines_live ON engines (ended_at);
 CREATE TABLE engine_holds (
   engine_id TEXT NOT NULL REFERENCES engines (id) ON DELETE CASCADE,
   replica   TEXT NOT NULL,
+  sessions  BIGINT NOT NULL,
   PRIMARY KEY (engine_id, replica)
 );
 

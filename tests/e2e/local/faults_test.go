@@ -27,11 +27,7 @@ import (
 const endless = "SELECT count(*) FROM range(0, 100000000000, 1, 16) WHERE hash(id) = 1 AND hash(id + 1) = 2"
 
 // busy says how many cores a process uses at the moment.
-func busy(pid int) float64 {
-	before, began := testbed.CPUSeconds(pid), time.Now()
-	<-time.After(time.Second) // the span of the measurement
-	return (testbed.CPUSeconds(pid) - before) / time.Since(began).Seconds()
-}
+func busy(pid int) float64 { return testbed.Busy(pid) }
 
 // engineOf returns the process of a user's engine.
 func engineOf(t *testing.T, g *testbed.Gateway, user string) int {
