@@ -47,15 +47,7 @@ func (c Config) Validate() error {
 	if _, err := c.Auth.ProxyRules(); err != nil {
 		errs = append(errs, err)
 	}
-	if c.Audit.FileSize < 1<<20 {
-		wrong("audit.file_size", "%s is less than 1MiB", c.Audit.FileSize)
-	}
-	if c.Audit.MaxStatement > c.Audit.FileSize/8 { // JSON writes some signs with six
-		wrong("audit.max_statement", "%s is more than an eighth of audit.file_size, %s: a record must fit into a file", c.Audit.MaxStatement, c.Audit.FileSize)
-	}
-	if c.Audit.Buffer < 1<<20 {
-		wrong("audit.buffer", "%s is less than 1MiB", c.Audit.Buffer)
-	}
+	c.Audit.validate(wrong)
 	if c.Secret != "" && len(c.Secret) < 32 {
 		wrong("secret", "must have at least 32 characters")
 	}
@@ -114,6 +106,18 @@ func (c Config) validateStore(wrong complaint) {
 	}
 	if c.Store.URL != "" && c.Secret == "" {
 		wrong("secret", "must be set, and be the same on every gateway that shares store.url: engine tokens are derived from it")
+	}
+}
+
+func (a Audit) validate(wrong func(path, format string, args ...any)) {
+	if a.FileSize < 1<<20 {
+		wrong("audit.file_size", "%s is less than 1MiB", a.FileSize)
+	}
+	if a.MaxStatement > a.FileSize/8 { // JSON writes some signs with six
+		wrong("audit.max_statement", "%s is more than an eighth of audit.file_size, %s: a record must fit into a file", a.MaxStatement, a.FileSize)
+	}
+	if a.Buffer < 1<<20 {
+		wrong("audit.buffer", "%s is less than 1MiB", a.Buffer)
 	}
 }
 

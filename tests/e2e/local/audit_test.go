@@ -77,25 +77,10 @@ func closeOperation(t *testing.T, c *testbed.HS2, op *tcli.TOperationHandle) {
 	require.NoError(t, err)
 }
 
-// Statements of every outcome, refusals and closed sessions: the lines and the table say the same of each, once.
-func TestAuditTrail(t *testing.T) {
+// everyOutcome runs statements that end in every way, and closes their session. It returns their ids.
+func everyOutcome(t *testing.T, c *testbed.HS2) map[string]string {
+	t.Helper()
 	ctx := context.Background()
-	file := filepath.Join(t.TempDir(), "logs", "audit.jsonl")
-	g := proxying(t, "SLUICE_AUDIT_FILE="+file, "SLUICE_AUDIT_MAX_STATEMENT=300", "SLUICE_SESSION_IDLE_TIMEOUT=30s", "SLUICE_HS2_DISCONNECT_GRACE=500ms")
-
-	_, err := testbed.TryDialHS2(t, g.Thrift, "ann", "wrong")
-	require.ErrorIs(t, err, testbed.ErrRefused)
-	_, err = testbed.TryDialHS2From(t, "", g.Thrift, "dora", "hue", "x")
-	require.ErrorIs(t, err, testbed.ErrRefused)
-	_, err = overHTTP(t, g, "eve", nil).OpenSession(ctx, openReq(nil))
-	require.Error(t, err)
-
-	idle := testbed.DialHS2(t, g.Thrift, "ann", "x", map[string]string{"sluice.idle_timeout": "1s"})
-	c := testbed.DialHS2(t, g.Thrift, "hue", "x", map[string]string{forUser: "bob", "use:database": "default"})
-	resp, err := c.OpenSession(ctx, openReq(map[string]string{forUser: "dora"}))
-	require.NoError(t, err)
-	require.Equal(t, tcli.TStatusCode_ERROR_STATUS, resp.Status.StatusCode)
-
 	ops := map[string]string{}
 	run := func(name, sql string, change ...func(*tcli.TExecuteStatementReq)) *tcli.TOperationHandle {
 		op := c.Async(sql, change...)
@@ -119,7 +104,7 @@ func TestAuditTrail(t *testing.T) {
 	end(run("timed out", endless, func(r *tcli.TExecuteStatementReq) { r.QueryTimeout = 2 }))
 	cancelled := run("cancelled", endless)
 	testbed.Until(t, time.Minute, "the job runs", func() bool { return started(c, cancelled) })
-	_, err = c.CancelOperation(ctx, &tcli.TCancelOperationReq{OperationHandle: cancelled})
+	_, err := c.CancelOperation(ctx, &tcli.TCancelOperationReq{OperationHandle: cancelled})
 	require.NoError(t, err)
 	end(cancelled)
 	end(run("long", "SELECT '"+strings.Repeat("ü", 300)+"'"))
@@ -131,7 +116,29 @@ func TestAuditTrail(t *testing.T) {
 	complete(left)
 	_, err = c.CloseSession(ctx, &tcli.TCloseSessionReq{SessionHandle: c.Session})
 	require.NoError(t, err)
+	return ops
+}
 
+// Statements of every outcome, refusals and closed sessions: the lines and the table say the same of each, once.
+func TestAuditTrail(t *testing.T) {
+	ctx := context.Background()
+	file := filepath.Join(t.TempDir(), "logs", "audit.jsonl")
+	g := proxying(t, "SLUICE_AUDIT_FILE="+file, "SLUICE_AUDIT_MAX_STATEMENT=300", "SLUICE_SESSION_IDLE_TIMEOUT=30s", "SLUICE_HS2_DISCONNECT_GRACE=500ms")
+
+	_, err := testbed.TryDialHS2(t, g.Thrift, "ann", "wrong")
+	require.ErrorIs(t, err, testbed.ErrRefused)
+	_, err = testbed.TryDialHS2From(t, "", g.Thrift, "dora", "hue", "x")
+	require.ErrorIs(t, err, testbed.ErrRefused)
+	_, err = overHTTP(t, g, "eve", nil).OpenSession(ctx, openReq(nil))
+	require.Error(t, err)
+
+	idle := testbed.DialHS2(t, g.Thrift, "ann", "x", map[string]string{"sluice.idle_timeout": "1s"})
+	c := testbed.DialHS2(t, g.Thrift, "hue", "x", map[string]string{forUser: "bob", "use:database": "default"})
+	resp, err := c.OpenSession(ctx, openReq(map[string]string{forUser: "dora"}))
+	require.NoError(t, err)
+	require.Equal(t, tcli.TStatusCode_ERROR_STATUS, resp.Status.StatusCode)
+
+	ops := everyOutcome(t, c)
 	gone := testbed.DialHS2(t, g.Thrift, "carl", "x", nil)
 	require.NoError(t, gone.Conn.Close())
 	testbed.Until(t, 30*time.Second, "sessions whose clients are silent or gone are closed", func() bool {
@@ -151,6 +158,20 @@ func TestAuditTrail(t *testing.T) {
 		require.Equal(t, byID[r.ID], r)
 	}
 
+	testAuditedRefusals(t, records)
+	testAuditedSessions(t, records, idOf(t, idle.Session.SessionId), idOf(t, c.Session.SessionId), idOf(t, gone.Session.SessionId))
+	testAuditedOperations(t, records, ops, idOf(t, c.Session.SessionId))
+
+	var sent int64
+	for _, r := range records {
+		sent += r.Bytes
+	}
+	require.Contains(t, metrics, "sluice_hs2_row_bytes_sent_total "+jsonNumber(sent), "the bytes of all operations are those that were sent")
+	require.Contains(t, metrics, `sluice_audit_dropped_total{to="store"} 0`)
+}
+
+func testAuditedRefusals(t *testing.T, records []event.Record) {
+	t.Helper()
 	login := only(t, records, event.LoginRefused, func(r event.Record) bool { return r.User == "ann" })
 	require.Equal(t, []string{"SLUICE_LOGIN", "28000", "hs2", ""}, []string{login.ErrorClass, login.SQLState, login.FrontEnd, login.RealUser})
 	require.True(t, strings.HasPrefix(login.Address, "127.0.0.1:"), login.Address)
@@ -161,15 +182,6 @@ func TestAuditTrail(t *testing.T) {
 	refused := only(t, records, event.SessionRefused, func(event.Record) bool { return true })
 	require.Equal(t, []string{"dora", "hue", "SLUICE_PROXY_DENIED"}, []string{refused.User, refused.RealUser, refused.ErrorClass})
 	require.Contains(t, refused.Error, "Failed to validate proxy privilege of hue for dora: ")
-	testAuditedSessions(t, records, idOf(t, idle.Session.SessionId), idOf(t, c.Session.SessionId), idOf(t, gone.Session.SessionId))
-	testAuditedOperations(t, records, ops, idOf(t, c.Session.SessionId))
-
-	var sent int64
-	for _, r := range records {
-		sent += r.Bytes
-	}
-	require.Contains(t, metrics, "sluice_hs2_row_bytes_sent_total "+jsonNumber(sent), "the bytes of all operations are those that were sent")
-	require.Contains(t, metrics, `sluice_audit_dropped_total{to="store"} 0`)
 }
 
 func jsonNumber(n int64) string { data, _ := json.Marshal(n); return string(data) }
@@ -248,11 +260,7 @@ func TestAuditAfterAKill(t *testing.T) {
 		resp, err := c.ExecuteStatement(ctx, &tcli.TExecuteStatementReq{SessionHandle: open.SessionHandle, Statement: sql, RunAsync: true})
 		require.NoError(t, err)
 		require.Equal(t, tcli.TStatusCode_SUCCESS_STATUS, resp.Status.StatusCode, resp.Status.GetErrorMessage())
-		testbed.Until(t, 2*time.Minute, "the job runs", func() bool {
-			log, err := c.FetchResults(ctx, &tcli.TFetchResultsReq{OperationHandle: resp.OperationHandle, MaxRows: 1000, FetchType: 1})
-			require.NoError(t, err)
-			return strings.Contains(strings.Join(flat(testbed.Texts(log.Results)), "\n"), "Stage ")
-		})
+		jobRuns(t, c, resp.OperationHandle)
 		return resp.OperationHandle
 	}
 	restart := func() {
@@ -264,17 +272,7 @@ func TestAuditAfterAKill(t *testing.T) {
 	goesOn := begin("SELECT id FROM range(0, 5000, 1, 1) WHERE java_method('java.lang.Thread', 'sleep', 1L) IS NOT NULL")
 	g.Kill()
 	restart()
-	rows := 0
-	for {
-		page, err := c.FetchResults(ctx, &tcli.TFetchResultsReq{OperationHandle: goesOn, MaxRows: 1000})
-		require.NoError(t, err)
-		require.Equal(t, tcli.TStatusCode_SUCCESS_STATUS, page.Status.StatusCode, page.Status.GetErrorMessage())
-		n := len(testbed.Texts(page.Results))
-		if rows += n; n == 0 {
-			break
-		}
-	}
-	require.Equal(t, 5000, rows)
+	require.Equal(t, 5000, readAll(t, c, goesOn))
 	_, err = c.CloseOperation(ctx, &tcli.TCloseOperationReq{OperationHandle: goesOn})
 	require.NoError(t, err)
 	isDone := func(op *tcli.TOperationHandle) func(event.Record) bool {
@@ -302,6 +300,29 @@ func TestAuditAfterAKill(t *testing.T) {
 		r = only(t, records, event.OperationEnded, isDone(lost))
 		require.NotEqual(t, "FINISHED", r.State, where)
 		require.NotEmpty(t, r.ErrorClass, where)
+	}
+}
+
+func jobRuns(t *testing.T, c *tcli.TCLIServiceClient, op *tcli.TOperationHandle) {
+	t.Helper()
+	testbed.Until(t, 2*time.Minute, "the job runs", func() bool {
+		log, err := c.FetchResults(context.Background(), &tcli.TFetchResultsReq{OperationHandle: op, MaxRows: 1000, FetchType: 1})
+		require.NoError(t, err)
+		return strings.Contains(strings.Join(flat(testbed.Texts(log.Results)), "\n"), "Stage ")
+	})
+}
+
+// readAll reads to the end and returns how many rows there were.
+func readAll(t *testing.T, c *tcli.TCLIServiceClient, op *tcli.TOperationHandle) (rows int) {
+	t.Helper()
+	for {
+		page, err := c.FetchResults(context.Background(), &tcli.TFetchResultsReq{OperationHandle: op, MaxRows: 1000})
+		require.NoError(t, err)
+		require.Equal(t, tcli.TStatusCode_SUCCESS_STATUS, page.Status.StatusCode, page.Status.GetErrorMessage())
+		n := len(testbed.Texts(page.Results))
+		if rows += n; n == 0 {
+			return rows
+		}
 	}
 }
 
