@@ -164,7 +164,7 @@ func (l *Launcher) endUnwanted() {
 	budget := max(1, len(all)/2)
 	for _, e := range all {
 		l.settle(e)
-		why, unheld := l.unwanted(e)
+		unheld, why := l.unwanted(e)
 		if why == nil {
 			continue
 		}
@@ -179,7 +179,7 @@ func (l *Launcher) endUnwanted() {
 }
 
 // unwanted says why an engine of ours is to be ended, and for how long nobody may have held it; nil if it is not.
-func (l *Launcher) unwanted(e *entry) (why error, unheld *time.Duration) {
+func (l *Launcher) unwanted(e *entry) (unheld *time.Duration, why error) {
 	now := time.Now()
 	l.mu.Lock()
 	mine, uses, idle, draining, drained := e.mine, e.uses, now.Sub(e.idleSince), e.draining, now.Sub(e.drainSince)
@@ -188,16 +188,16 @@ func (l *Launcher) unwanted(e *entry) (why error, unheld *time.Duration) {
 	case !mine || !e.isReady() || e.isGone():
 		return nil, nil
 	case draining && l.opt.DrainTimeout > 0 && drained > l.opt.DrainTimeout:
-		return fmt.Errorf("%w: it was to end, and its users had engine.drain_timeout (%s) to go on elsewhere", engines.ErrLost, l.opt.DrainTimeout), nil
+		return nil, fmt.Errorf("%w: it was to end, and its users had engine.drain_timeout (%s) to go on elsewhere", engines.ErrLost, l.opt.DrainTimeout)
 	case draining && uses == 0:
-		return fmt.Errorf("%w: it was to end, and nobody uses it any more", engines.ErrLost), new(time.Duration)
+		return new(time.Duration), fmt.Errorf("%w: it was to end, and nobody uses it any more", engines.ErrLost)
 	case draining:
 		return nil, nil
 	case l.opt.MaxLifetime > 0 && now.Sub(e.record().CreatedAt) > l.opt.MaxLifetime:
 		l.drain(e, fmt.Sprintf("it is older than engine.max_lifetime (%s)", l.opt.MaxLifetime))
 		return nil, nil
 	case uses == 0 && idle > l.opt.IdleTimeout && l.warm[e.place] == nil:
-		return fmt.Errorf("%w: nobody has used it for engine.idle_timeout (%s)", engines.ErrLost, l.opt.IdleTimeout), &l.opt.IdleTimeout
+		return &l.opt.IdleTimeout, fmt.Errorf("%w: nobody has used it for engine.idle_timeout (%s)", engines.ErrLost, l.opt.IdleTimeout)
 	}
 	return nil, nil
 }

@@ -62,11 +62,13 @@ var (
 	errRowsLost = &Failure{Class: "SLUICE_ROWS_LOST", SQLState: "HY000",
 		Message: "the statement had ended, and its rows were lost with the gateway that held them: run it again"}
 	errNeverStarted = &Failure{Class: "SLUICE_NEVER_STARTED", SQLState: "HY000",
-		Message: "the gateway ended before the statement reached an engine: run it again"}
+		Message: "the gateway ended before the call reached an engine: make it again"}
+	errNotSeen = &Failure{Class: "SLUICE_NEVER_STARTED", SQLState: "HY000",
+		Message: "the gateway that took the statement was killed before its engine saw it: run it again"}
 )
 
 // adoptOperation makes an operation's handle valid again. Rows that are on disk are there again, and one that ran is
-// attached to behind them; what is known of the others is told.
+// attached to behind them; a statement that had not reached an engine begins now; what is known of the others is told.
 func (s *Session) adoptOperation(rec store.Operation) {
 	o := s.fromRecord(context.Background(), rec)
 	ran := rec.State == string(Pending) && rec.EngineID != "" && rec.Kind == string(Statement)
@@ -75,7 +77,7 @@ func (s *Session) adoptOperation(rec store.Operation) {
 		complete = o.reopen()
 	}
 	s.keep(o)
-	o.begin(s.manager.opt.QueryTimeout, func(ctx context.Context) error {
+	o.begin(rec.TimeLimit, func(ctx context.Context) error {
 		switch {
 		case complete:
 			if ran { // it was killed before it could say so
@@ -84,6 +86,9 @@ func (s *Session) adoptOperation(rec store.Operation) {
 			return nil
 		case ran:
 			return o.goOn(ctx)
+		case rec.State == string(Pending) && rec.Kind == string(Statement):
+			o.log.Say("The gateway that took this statement is gone, and no engine has seen it; this one runs it")
+			return o.runStatement(ctx, parse(o.text))
 		case rec.State == string(Pending):
 			return errNeverStarted
 		case rec.State == string(Finished) && rec.Kind == string(Statement) && rec.Rows == 0 && parse(rec.Statement).verb != query:
@@ -116,7 +121,7 @@ func (o *Operation) reopen() bool {
 func (o *Operation) goOn(ctx context.Context) error {
 	o.log.Say("The gateway that ran this statement is gone; this one goes on with it")
 	ran := o.rec.EngineID
-	return o.onEngine(ctx, func(ctx context.Context, remote engines.Session) error {
+	err := o.onEngine(ctx, func(ctx context.Context, remote engines.Session) error {
 		if o.rec.EngineID != ran {
 			return fmt.Errorf("%w: engine %s ended with the gateway", engines.ErrLost, ran)
 		}
@@ -134,6 +139,21 @@ func (o *Operation) goOn(ctx context.Context) error {
 		o.Session.remember(ctx, parse(o.text))
 		return nil
 	})
+	if !neverSeen(err) {
+		return err
+	}
+	if st := parse(o.text); st.reads() && o.fetched == 0 && o.spool.Restart() {
+		o.log.Say("Its engine has not seen it; it only reads, and begins now")
+		return o.runOnEngine(ctx, st)
+	}
+	return errNotSeen
+}
+
+// neverSeen says that the engine does not know the execution: the gateway was killed before it sent the statement. A
+// statement that writes is not sent by us then, because being wrong once would be worse than being asked to send it again.
+func neverSeen(err error) bool {
+	var engine *engines.Error
+	return errors.As(err, &engine) && engine.Class == "INVALID_HANDLE.OPERATION_NOT_FOUND"
 }
 
 // orRowsGone says in our words that the engine no longer holds the rows behind a place.

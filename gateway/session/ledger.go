@@ -126,6 +126,22 @@ func (l *ledger) createOperation(ctx context.Context, r store.Operation) (writte
 	return l.write(ctx, r.ID, create, func(ctx context.Context) error { return l.store.CreateOperation(ctx, r) })
 }
 
+// reached writes that an operation goes to an engine. It cannot wait: a gateway that finds no such word runs the statement
+// itself. Only an operation that nobody can find yet may go on without the store.
+func (l *ledger) reached(ctx context.Context, r store.Operation) error {
+	l.mu.Lock()
+	w := l.waiting[r.ID]
+	unknown := w != nil && w[create] != nil
+	if unknown {
+		w[create] = func(ctx context.Context) error { return l.store.CreateOperation(ctx, r) }
+	}
+	l.mu.Unlock()
+	if unknown {
+		return nil
+	}
+	return l.store.UpdateOperation(ctx, r)
+}
+
 func (l *ledger) updateOperation(ctx context.Context, r store.Operation) error {
 	_, err := l.write(ctx, r.ID, update, func(ctx context.Context) error { return l.store.UpdateOperation(ctx, r) })
 	return err

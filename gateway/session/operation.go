@@ -71,16 +71,15 @@ type Operation struct {
 	Kind    Kind
 	Session *Session
 
-	text    string
-	overlay map[string]string
-	rec     store.Operation // owned by the goroutine that runs the operation
-	spool   *spool.Spool
-	log     *Log
-	life    context.Context // of the operation, with the trace of the call that began it
-	cancel  context.CancelCauseFunc
-	done    chan struct{}     // closed when the operation has ended and is stored
-	exec    engines.Execution // what is to be released in the end; owned by the goroutine
-	audit   audit
+	text   string
+	rec    store.Operation // owned by the goroutine that runs the operation
+	spool  *spool.Spool
+	log    *Log
+	life   context.Context // of the operation, with the trace of the call that began it
+	cancel context.CancelCauseFunc
+	done   chan struct{}     // closed when the operation has ended and is stored
+	exec   engines.Execution // what is to be released in the end; owned by the goroutine
+	audit  audit
 
 	mu       sync.Mutex
 	snap     Snapshot

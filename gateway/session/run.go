@@ -124,7 +124,7 @@ func orGeneral(state string) string {
 
 // runStatement answers what needs no engine if the session has none, and otherwise runs the text on one.
 func (o *Operation) runStatement(ctx context.Context, st statement) error {
-	if !o.Session.hasEngine() && len(o.overlay) == 0 {
+	if !o.Session.hasEngine() && len(o.rec.Overlay) == 0 {
 		if done := o.answer(ctx, st); done {
 			return nil
 		}
@@ -209,7 +209,7 @@ func (o *Operation) onEngine(ctx context.Context, f func(context.Context, engine
 	}
 	if o.rec.EngineID != lease.EngineID() {
 		o.rec.EngineID = lease.EngineID()
-		if err := o.Session.manager.ledger.updateOperation(ctx, o.rec); err != nil {
+		if err := o.Session.manager.ledger.reached(ctx, o.rec); err != nil {
 			return fmt.Errorf("store the operation before its engine hears of it: %w", err)
 		}
 	}
@@ -236,7 +236,7 @@ func (o *Operation) onEngine(ctx context.Context, f func(context.Context, engine
 
 // lockOverlay sets the statement's own settings and returns what puts the old ones back.
 func (o *Operation) lockOverlay(ctx context.Context, remote engines.Session) (func(), error) {
-	overlay := sessionConf(o.overlay)
+	overlay := sessionConf(o.rec.Overlay)
 	weight := int64(1)
 	if len(overlay) > 0 {
 		weight = allOverlays

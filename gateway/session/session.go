@@ -335,14 +335,13 @@ func (s *Session) Execute(ctx context.Context, req ExecuteRequest) (*Operation, 
 	if st.text == "" {
 		return nil, &Failure{Class: "PARSE_EMPTY_STATEMENT", SQLState: "42617", Message: "the statement is empty"}
 	}
-	o, err := s.newOperation(ctx, Statement, st.text)
-	if err != nil {
-		return nil, err
-	}
-	o.overlay = req.Overlay
 	patience := limit(s.manager.opt.QueryTimeout, s.record().Conf, TimeoutKey)
 	if req.Timeout > 0 && (patience <= 0 || req.Timeout < patience) {
 		patience = req.Timeout
+	}
+	o, err := s.newOperation(ctx, store.Operation{Kind: string(Statement), Statement: st.text, Overlay: req.Overlay, TimeLimit: patience})
+	if err != nil {
+		return nil, err
 	}
 	o.begin(patience, func(run context.Context) error { return o.runStatement(run, st) })
 	return o, nil
@@ -350,15 +349,17 @@ func (s *Session) Execute(ctx context.Context, req ExecuteRequest) (*Operation, 
 
 // Call begins a metadata call: produce makes its rows, with an engine if it asks for one.
 func (s *Session) Call(ctx context.Context, kind Kind, produce func(context.Context, *Operation) error) (*Operation, error) {
-	o, err := s.newOperation(ctx, kind, string(kind))
+	patience := s.manager.opt.QueryTimeout
+	o, err := s.newOperation(ctx, store.Operation{Kind: string(kind), Statement: string(kind), TimeLimit: patience})
 	if err != nil {
 		return nil, err
 	}
-	o.begin(s.manager.opt.QueryTimeout, func(run context.Context) error { return produce(run, o) })
+	o.begin(patience, func(run context.Context) error { return produce(run, o) })
 	return o, nil
 }
 
-func (s *Session) newOperation(ctx context.Context, kind Kind, text string) (*Operation, error) {
+// newOperation completes an operation's record, stores it and makes the operation known.
+func (s *Session) newOperation(ctx context.Context, rec store.Operation) (*Operation, error) {
 	if s.life.Err() != nil {
 		return nil, ErrNoSession
 	}
@@ -369,9 +370,8 @@ func (s *Session) newOperation(ctx context.Context, kind Kind, text string) (*Op
 	if max := s.manager.opt.Limits.OperationsPerSession; max > 0 && s.open() >= max {
 		return nil, limitError("operations_per_session", max, "the session has too many operations; close some")
 	}
-	now := time.Now()
-	rec := store.Operation{ID: uuid.New(), SessionID: s.ID, Fence: s.fence(), Kind: string(kind), Statement: text,
-		State: string(Pending), EngineID: s.engineID(), EngineOp: uuid.New(), CreatedAt: now}
+	rec.ID, rec.SessionID, rec.Fence, rec.State = uuid.New(), s.ID, s.fence(), string(Pending)
+	rec.EngineID, rec.EngineOp, rec.CreatedAt = s.engineID(), uuid.New(), time.Now()
 	if _, err := rand.Read(rec.Secret[:]); err != nil {
 		return nil, err
 	}

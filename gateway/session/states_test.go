@@ -433,3 +433,60 @@ func TestProfiles(t *testing.T) {
 		require.ErrorContains(t, err, name)
 	}
 }
+
+// A statement that was accepted and had not reached an engine when its gateway was killed is run by the next one, with its
+// own settings; one that its engine has not seen is run again if it only reads.
+func TestWhatWasAcceptedIsNotLost(t *testing.T) {
+	for name, tc := range map[string]struct {
+		text string
+		at   string // where the gateway is killed
+		want session.State
+	}{
+		"a query that waited":              {"SELECT ROWS 2", "submit", session.Finished},
+		"a command that waited":            {"INSERT INTO t SELECT 1", "submit", session.Finished},
+		"a query that was not seen":        {"SELECT ROWS 2", "start", session.Finished},
+		"a command that was not seen":      {"INSERT INTO t SELECT 1", "start", session.Failed},
+		"a query that ran":                 {"SELECT ROWS 2", "next 1", session.Finished},
+		"a command that ran":               {"INSERT INTO t SELECT 1", "next 1", session.Finished},
+		"a query that was on its way":      {"SELECT ROWS 2", "open", session.Finished},
+		"a command whose engine was there": {"INSERT INTO t SELECT 1", "open", session.Finished},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, dir := sim.New(), t.TempDir()
+			reached, never := make(chan struct{}), make(chan struct{})
+			first := true
+			w.Script = func(ctx context.Context, m sim.Message) error {
+				if first && (m.Kind == tc.at || m.String() == tc.at) {
+					first = false
+					close(reached)
+					<-never // as far as the test goes, the gateway is dead
+					return errors.New("the gateway is gone")
+				}
+				return nil
+			}
+			dead := serve(t, w, dir)
+			o, err := dead.open(t, nil).Execute(t.Context(), session.ExecuteRequest{Text: tc.text, Overlay: map[string]string{"k": "v"}})
+			require.NoError(t, err)
+			<-reached
+			heir := serve(t, w, dir)
+			_, err = heir.Adopt(t.Context())
+			require.NoError(t, err)
+			next, err := heir.Operation(o.ID, o.Secret[:], func(*session.Session) bool { return true })
+			require.NoError(t, err)
+			for !next.Wait(t.Context(), time.Second).State.Terminal() {
+			}
+			require.Equal(t, tc.want, next.Snapshot().State, "%v", next.Snapshot().Failure)
+			if tc.want == session.Failed {
+				require.Contains(t, next.Snapshot().Failure.Message, "before its engine saw it: run it again")
+			} else {
+				got, err := rows(t, next)
+				require.NoError(t, err)
+				require.Equal(t, []int64{0, 1}[:len(got)], got)
+				require.NotEmpty(t, w.Sets, "its own settings go with it")
+			}
+			close(never)
+			heir.stop()
+			dead.stop()
+		})
+	}
+}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,6 +15,8 @@ type Operation struct {
 	Fence                              int64 // its session's
 	Secret                             [16]byte
 	Kind, Statement, State             string
+	Overlay                            map[string]string // settings of the statement alone
+	TimeLimit                          time.Duration     // 0 is none
 	EngineID                           string
 	EngineOp                           uuid.UUID // the operation's id on the engine
 	Position                           string    // the driver's own token of how far the rows were read
@@ -26,11 +29,16 @@ type Operation struct {
 
 // CreateOperation adds an operation of a session that is there.
 func (s *Store) CreateOperation(ctx context.Context, r Operation) error {
+	overlay, err := json.Marshal(r.Overlay)
+	if err != nil {
+		return err
+	}
 	return s.exec(ctx, ErrNotFound, `INSERT INTO operations (id, session_id, fence, secret, kind, statement, state, engine_id, engine_op, position,
-		row_count, fetched, error_class, sql_state, error_message, created_at, started_at, ended_at)
-		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18)`,
+		row_count, fetched, error_class, sql_state, error_message, created_at, started_at, ended_at, overlay, time_limit)
+		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20)`,
 		r.ID.String(), r.SessionID.String(), r.Fence, r.Secret[:], r.Kind, []byte(r.Statement), r.State, r.EngineID, r.EngineOp.String(), r.Position,
-		r.Rows, r.Fetched, clean(r.ErrorClass), clean(r.SQLState), []byte(r.ErrorMessage), micros(r.CreatedAt), microsPtr(r.StartedAt), microsPtr(r.EndedAt))
+		r.Rows, r.Fetched, clean(r.ErrorClass), clean(r.SQLState), []byte(r.ErrorMessage), micros(r.CreatedAt), microsPtr(r.StartedAt), microsPtr(r.EndedAt),
+		string(overlay), r.TimeLimit.Microseconds())
 }
 
 // UpdateOperation stores what of an operation may change. It fails with ErrFenced if another replica has taken its
@@ -54,19 +62,24 @@ func (s *Store) SetFetched(ctx context.Context, id uuid.UUID, fence, rows int64)
 }
 
 const operationColumns = `SELECT id, session_id, fence, secret, kind, statement, state, engine_id, engine_op, position, row_count, fetched,
-	error_class, sql_state, error_message, created_at, started_at, ended_at FROM operations`
+	error_class, sql_state, error_message, created_at, started_at, ended_at, overlay, time_limit FROM operations`
 
 func scanOperation(row scanner) (Operation, error) {
 	var r Operation
 	var secret, statement, message []byte
-	var created int64
+	var overlay string
+	var created, limit int64
 	var started, ended sql.NullInt64
 	err := row.Scan(&r.ID, &r.SessionID, &r.Fence, &secret, &r.Kind, &statement, &r.State, &r.EngineID, &r.EngineOp, &r.Position, &r.Rows, &r.Fetched,
-		&r.ErrorClass, &r.SQLState, &message, &created, &started, &ended)
+		&r.ErrorClass, &r.SQLState, &message, &created, &started, &ended, &overlay, &limit)
+	if err != nil {
+		return r, err
+	}
 	copy(r.Secret[:], secret)
 	r.Statement, r.ErrorMessage = string(statement), string(message)
 	r.CreatedAt, r.StartedAt, r.EndedAt = time.UnixMicro(created), fromMicros(started), fromMicros(ended)
-	return r, err
+	r.TimeLimit = time.Duration(limit) * time.Microsecond
+	return r, json.Unmarshal([]byte(overlay), &r.Overlay)
 }
 
 // Operation returns an operation.

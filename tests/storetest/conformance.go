@@ -34,7 +34,7 @@ func newSession(opened time.Time) store.Session {
 func newOperation(session uuid.UUID, created time.Time) store.Operation {
 	return store.Operation{
 		ID: uuid.New(), SessionID: session, Fence: 1, Secret: [16]byte{15: 9}, Kind: "statement", Statement: "SELECT '\x00', \"ü\"; -- $1", State: "PENDING",
-		EngineID: "engine-1", EngineOp: uuid.New(), Position: "p0", Rows: 1 << 40, ErrorClass: "C", SQLState: "42000", ErrorMessage: "no\nsuch",
+		Overlay: map[string]string{"k": "v\""}, TimeLimit: 90 * time.Second, EngineID: "engine-1", EngineOp: uuid.New(), Position: "p0", Rows: 1 << 40, ErrorClass: "C", SQLState: "42000", ErrorMessage: "no\nsuch",
 		CreatedAt: created, StartedAt: ptr(created.Add(time.Microsecond)), EndedAt: ptr(created.Add(time.Hour)),
 	}
 }

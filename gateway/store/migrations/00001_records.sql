@@ -39,6 +39,8 @@ CREATE TABLE operations (
   secret        BYTEA NOT NULL,
   kind          TEXT NOT NULL,
   statement     BYTEA NOT NULL,
+  overlay       TEXT NOT NULL,
+  time_limit    BIGINT NOT NULL,
   state         TEXT NOT NULL,
   engine_id     TEXT NOT NULL,
   engine_op     TEXT NOT NULL,

@@ -44,7 +44,7 @@ type field struct {
 }
 
 // told are the failures that a kill explains: the client knows where it stands.
-var told = []string{"The engine was lost", "its rows were lost with the gateway", "the gateway ended before the statement reached an engine", "its engine no longer holds all of them"}
+var told = []string{"The engine was lost", "its rows were lost with the gateway", "was killed before its engine saw it", "its engine no longer holds all of them"}
 
 func (f *field) now() *testbed.Gateway {
 	f.mu.Lock()

@@ -39,7 +39,7 @@ func TestARestartedGatewayFindsItsEngines(t *testing.T) {
 func TestAClientOverHTTPGoesOnAfterAKill(t *testing.T) {
 	ctx := context.Background()
 	g := testbed.StartGateway(t, "")
-	c := overHTTP(t, g, "ann", nil)
+	c := testbed.OverHTTP(t, g, "ann", nil)
 	open, err := c.OpenSession(ctx, &tcli.TOpenSessionReq{ClientProtocol: tcli.TProtocolVersion_HIVE_CLI_SERVICE_PROTOCOL_V10, Configuration: map[string]string{"mark": "kept"}})
 	require.NoError(t, err)
 	run := func(sql string, async bool) *tcli.TOperationHandle {
@@ -67,7 +67,7 @@ func TestAClientOverHTTPGoesOnAfterAKill(t *testing.T) {
 	g.Kill()
 
 	n := g.Restart("", "SLUICE_LISTEN_HTTP="+g.HTTP)
-	c = overHTTP(t, n, "ann", nil)
+	c = testbed.OverHTTP(t, n, "ann", nil)
 	next := 0
 	for {
 		page := fetch(running, 0)

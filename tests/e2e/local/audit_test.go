@@ -129,7 +129,7 @@ func TestAuditTrail(t *testing.T) {
 	require.ErrorIs(t, err, testbed.ErrRefused)
 	_, err = testbed.TryDialHS2From(t, "", g.Thrift, "dora", "hue", "x")
 	require.ErrorIs(t, err, testbed.ErrRefused)
-	_, err = overHTTP(t, g, "eve", nil).OpenSession(ctx, openReq(nil))
+	_, err = testbed.OverHTTP(t, g, "eve", nil).OpenSession(ctx, openReq(nil))
 	require.Error(t, err)
 
 	idle := testbed.DialHS2(t, g.Thrift, "ann", "x", map[string]string{"sluice.idle_timeout": "1s"})
@@ -252,7 +252,7 @@ func TestAuditAfterAKill(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit.jsonl")
 	env := []string{"SLUICE_AUDIT_FILE=" + file, "SLUICE_ENGINE_LEASE=9s"} // of the catalogue too, which outlives its engine here
 	g := testbed.StartGateway(t, "", env...)
-	c := overHTTP(t, g, "ann", nil)
+	c := testbed.OverHTTP(t, g, "ann", nil)
 	open, err := c.OpenSession(ctx, openReq(nil))
 	require.NoError(t, err)
 	begin := func(sql string) *tcli.TOperationHandle {
@@ -266,7 +266,7 @@ func TestAuditAfterAKill(t *testing.T) {
 	restart := func() {
 		t.Helper()
 		g = g.Restart("", append(env, "SLUICE_LISTEN_HTTP="+g.HTTP)...)
-		c = overHTTP(t, g, "ann", nil)
+		c = testbed.OverHTTP(t, g, "ann", nil)
 	}
 
 	goesOn := begin("SELECT id FROM range(0, 5000, 1, 1) WHERE java_method('java.lang.Thread', 'sleep', 1L) IS NOT NULL")

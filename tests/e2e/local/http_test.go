@@ -4,7 +4,6 @@ package local
 
 import (
 	"context"
-	"encoding/base64"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,33 +11,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apache/thrift/lib/go/thrift"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/gateway/hs2/tcli"
 	"github.com/sluicedata/sluice/tests/testbed"
 )
 
-// overHTTP makes a client whose every request carries the headers.
-func overHTTP(t *testing.T, g *testbed.Gateway, user string, headers map[string]string) *tcli.TCLIServiceClient {
-	t.Helper()
-	trans, err := thrift.NewTHttpClientWithOptions("http://"+g.HTTP+"/cliservice", thrift.THttpClientOptions{Client: http.DefaultClient})
-	require.NoError(t, err)
-	h := trans.(*thrift.THttpClient)
-	h.SetHeader("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user+":x")))
-	for k, v := range headers {
-		h.SetHeader(k, v)
-	}
-	proto := thrift.NewTBinaryProtocolConf(trans, &thrift.TConfiguration{})
-	return tcli.NewTCLIServiceClient(thrift.NewTStandardClient(proto, proto))
-}
-
 // A trace that begins in a client's HTTP headers is found in the tags of the Spark jobs that its statement made.
 func TestATraceReachesSparksJobs(t *testing.T) {
 	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
 	ctx := context.Background()
 	events := t.TempDir()
-	c := overHTTP(t, shared, "tina", map[string]string{"traceparent": "00-" + trace + "-00f067aa0ba902b7-01"})
+	c := testbed.OverHTTP(t, shared, "tina", map[string]string{"traceparent": "00-" + trace + "-00f067aa0ba902b7-01"})
 	open, err := c.OpenSession(ctx, &tcli.TOpenSessionReq{ClientProtocol: tcli.TProtocolVersion_HIVE_CLI_SERVICE_PROTOCOL_V10,
 		Configuration: map[string]string{"spark.eventLog.enabled": "true", "spark.eventLog.dir": "file://" + events, "spark.eventLog.rolling.enabled": "false", "spark.eventLog.compress": "false"}})
 	require.NoError(t, err)
@@ -81,7 +65,7 @@ func TestHTTPRefusesWhatIsNoCall(t *testing.T) {
 			require.Equal(t, tc.code, resp.StatusCode)
 		})
 	}
-	resp, err := overHTTP(t, shared, "eve", nil).CloseSession(context.Background(), &tcli.TCloseSessionReq{SessionHandle: testbed.DialHS2(t, shared.Thrift, "ann", "x", nil).Session})
+	resp, err := testbed.OverHTTP(t, shared, "eve", nil).CloseSession(context.Background(), &tcli.TCloseSessionReq{SessionHandle: testbed.DialHS2(t, shared.Thrift, "ann", "x", nil).Session})
 	require.NoError(t, err)
 	require.Contains(t, resp.Status.GetErrorMessage(), "Invalid SessionHandle")
 }

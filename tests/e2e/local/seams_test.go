@@ -115,7 +115,7 @@ func TestACutStreamGoesOn(t *testing.T) {
 // find it: from there another process gets every row. Nobody renews the engine then, so it ends with its lease.
 func TestAKilledGateway(t *testing.T) {
 	ctx := context.Background()
-	g := testbed.StartGateway(t, "", "SLUICE_ENGINE_LEASE=8s", "SLUICE_HS2_DISCONNECT_GRACE=1h")
+	g := testbed.StartGateway(t, "", "SLUICE_ENGINE_LEASE=20s", "SLUICE_HS2_DISCONNECT_GRACE=1h")
 	c := testbed.DialHS2(t, g.Thrift, "ann", "x", map[string]string{"mark": "kept"})
 	c.All("SELECT 2")
 	c.All("CREATE TABLE survivors USING parquet AS SELECT 1 AS one")
@@ -141,7 +141,7 @@ func TestAKilledGateway(t *testing.T) {
 	require.True(t, end)
 	require.Equal(t, int64(5000), next, "every row of the statement that the dead gateway had begun")
 
-	g.WaitNoProcess(40 * time.Second)
+	g.WaitNoProcess(60 * time.Second)
 
 	n := g.Restart("")
 	c = testbed.DialHS2(t, n.Thrift, "ann", "x", nil)

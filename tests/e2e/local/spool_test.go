@@ -134,7 +134,7 @@ func TestLargeResultsSurviveAKill(t *testing.T) {
 	ctx := context.Background()
 	const many, some = 3_000_000, 1_000_000
 	g := testbed.StartGateway(t, "")
-	c := overHTTP(t, g, "ann", nil)
+	c := testbed.OverHTTP(t, g, "ann", nil)
 	open, err := c.OpenSession(ctx, &tcli.TOpenSessionReq{ClientProtocol: tcli.TProtocolVersion_HIVE_CLI_SERVICE_PROTOCOL_V10})
 	require.NoError(t, err)
 	run := func(sql string) *pages {
@@ -166,7 +166,7 @@ func TestLargeResultsSurviveAKill(t *testing.T) {
 	require.NoError(t, os.WriteFile(leftover, []byte("SL"), 0o600))
 
 	n := g.Restart("", "SLUICE_LISTEN_HTTP="+g.HTTP)
-	c = overHTTP(t, n, "ann", nil)
+	c = testbed.OverHTTP(t, n, "ann", nil)
 	ended.c, streaming.c = c, c
 	again, err := c.GetResultSetMetadata(ctx, &tcli.TGetResultSetMetadataReq{OperationHandle: streaming.op})
 	require.NoError(t, err)
