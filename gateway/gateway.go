@@ -53,6 +53,7 @@ type Gateway struct {
 	sessions  *session.Manager
 	hs2       *hs2.Server
 	metrics   *metrics
+	audit     *audit
 	thrift    net.Listener
 	http      net.Listener
 	endpoints string // the file that tells the ports
@@ -100,6 +101,10 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	if err != nil {
 		return nil, err
 	}
+	proxies, err := cfg.Auth.ProxyRules()
+	if err != nil {
+		return nil, err
+	}
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	otel.SetTracerProvider(sdktrace.NewTracerProvider()) // ids for tags and logs; nothing is exported
 
@@ -107,6 +112,9 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 		return nil, err
 	}
 	if err := g.join(ctx); err != nil {
+		return nil, err
+	}
+	if g.audit, err = g.newAudit(); err != nil {
 		return nil, err
 	}
 	g.clusters = newClusters(cfg, supervise, log)
@@ -122,18 +130,18 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 		Spool: spool.Limits{Dir: spoolDir, Memory: int64(cfg.Spool.Memory), Disk: int64(cfg.Spool.Disk),
 			TotalMemory: int64(cfg.Spool.TotalMemory), TotalDisk: int64(cfg.Spool.TotalDisk)},
 		LogLines: cfg.Session.LogLines, QueryTimeout: cfg.Session.QueryTimeout, IdleTimeout: cfg.Session.IdleTimeout,
-		OperationIdleTimeout: cfg.Session.OperationIdleTimeout, Hooks: g.metrics.sessions(), Log: log,
+		OperationIdleTimeout: cfg.Session.OperationIdleTimeout, Hooks: g.audit.sessions(g.metrics.sessions()), Log: log,
 	})
 	if err := g.keepWarm(); err != nil {
 		return nil, err
 	}
-	g.metrics.watch(g.sessions, g.launcher)
+	g.metrics.watch(g.sessions, g.launcher, g.audit.trail)
 	g.hs2 = hs2.New(hs2.Options{
-		Sessions: g.sessions, Auth: authenticator, OpenProxy: cfg.Auth.Mode == "none", SASL: cfg.HS2.SASL,
+		Sessions: g.sessions, Auth: authenticator, Proxies: proxies, OpenProxy: cfg.Auth.Mode == "none", SASL: cfg.HS2.SASL,
 		MaxMessage: int64(cfg.HS2.MaxMessageSize), MaxConnections: cfg.HS2.MaxConnections, LoginTimeout: cfg.HS2.LoginTimeout,
 		PollTimeout: cfg.HS2.PollTimeout, FetchBytes: int64(cfg.HS2.FetchBytes), StackTraces: cfg.HS2.StackTraces,
 		CloseOnDisconnect: cfg.HS2.CloseOnDisconnect, DisconnectGrace: cfg.HS2.DisconnectGrace,
-		SparkVersion: cfg.Spark.Version, Hooks: g.metrics.hs2(), Log: log,
+		SparkVersion: cfg.Spark.Version, Hooks: g.audit.hs2(g.metrics.hs2()), Log: log,
 	})
 	return g, g.announce()
 }
@@ -317,12 +325,15 @@ func (g *Gateway) Run(ctx context.Context) error {
 	// Each layer ends when the one above it is gone.
 	engineCtx, stopEngines := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEngines()
+	trailCtx, stopTrail := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTrail()
 	sessionCtx, stopSessions := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSessions()
 	frontLife, stopFront := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopFront()
 	front, frontCtx := errgroup.WithContext(frontLife)
-	var sessions, engines errgroup.Group
+	var sessions, engines, trail errgroup.Group
+	trail.Go(func() error { return g.audit.trail.Run(trailCtx) })
 	engines.Go(func() error { return g.launcher.Run(engineCtx) })
 	engines.Go(func() error { return g.replica.Run(engineCtx) })
 	sessions.Go(func() error { return g.sessions.Run(sessionCtx) })
@@ -345,6 +356,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	err = errors.Join(err, sessions.Wait())
 	stopEngines()
 	err = errors.Join(err, engines.Wait())
+	stopTrail()
+	err = errors.Join(err, trail.Wait())
 	left, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if lerr := g.replica.Leave(left); lerr != nil {
@@ -388,6 +401,9 @@ func (g *Gateway) close() {
 	}
 	if g.endpoints != "" {
 		_ = os.Remove(g.endpoints)
+	}
+	if g.audit != nil {
+		g.audit.close()
 	}
 	for name, c := range g.clusters {
 		if err := c.Close(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/gateway/event"
 	"github.com/sluicedata/sluice/gateway/hs2"
 	"github.com/sluicedata/sluice/gateway/session"
 )
@@ -21,6 +22,8 @@ type metrics struct {
 	rows, bytes prometheus.Counter
 	starts      *prometheus.HistogramVec
 	ends        prometheus.Counter
+
+	auditDropped *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -42,20 +45,26 @@ func newMetrics() *metrics {
 			Help: "Time from wanting an engine to having it, or to the failure.", Buckets: prometheus.ExponentialBuckets(1, 2, 9)}, []string{"cluster", "result"}),
 		ends: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_engines_ended_total",
 			Help: "Engines that ended, for whatever reason."}),
+		auditDropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_audit_dropped_total",
+			Help: "Audit records that could not be written, by where."}, []string{"to"}),
 	}
-	m.registry.MustRegister(m.connections, m.calls, m.operations, m.durations, m.rows, m.bytes, m.starts, m.ends,
+	for _, to := range []string{"lines", "store"} { // so that there is something to watch before the first one
+		m.auditDropped.WithLabelValues(to)
+	}
+	m.registry.MustRegister(m.connections, m.calls, m.operations, m.durations, m.rows, m.bytes, m.starts, m.ends, m.auditDropped,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // watch adds the figures that are counted when somebody looks.
-func (m *metrics) watch(sessions *session.Manager, engines *launch.Launcher) {
+func (m *metrics) watch(sessions *session.Manager, engines *launch.Launcher, trail *event.Trail) {
 	gauge := func(name, help string, labels prometheus.Labels, f func() int) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels},
 			func() float64 { return float64(f()) }))
 	}
 	gauge("sluice_sessions", "Open sessions.", nil, func() int { n, _ := sessions.Counts(); return n })
 	gauge("sluice_operations", "Operations whose handles are open.", nil, func() int { _, n := sessions.Counts(); return n })
+	gauge("sluice_audit_waiting", "Audit records that are not written yet.", nil, trail.Waiting)
 	gauge("sluice_spool_memory_bytes", "Bytes of results in memory.", nil, func() int { n, _ := sessions.Spooled(); return int(n) })
 	gauge("sluice_spool_disk_bytes", "Bytes of results on disk.", nil, func() int { _, n := sessions.Spooled(); return int(n) })
 	gauge("sluice_store_unwritten_records", "Records of open sessions that wait for the store to come back.", nil, sessions.Unwritten)

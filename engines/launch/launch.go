@@ -140,6 +140,9 @@ type Lease struct {
 // Engine is the engine of the lease.
 func (l *Lease) Engine() engines.Engine { return l.entry.engine }
 
+// Key is the engine's share key.
+func (l *Lease) Key() Key { return l.entry.place.key }
+
 // EngineID is the id under which the engine is stored and tagged.
 func (l *Lease) EngineID() string { return l.entry.id() }
 

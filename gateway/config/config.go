@@ -20,6 +20,7 @@ type Config struct {
 	DataDir       string             `koanf:"data_dir" help:"Directory of the store, the master secret, spooled results and everything of local clusters."`
 	Secret        string             `koanf:"secret" help:"Master secret from which engine tokens are derived; the same on every replica. Empty: made once in data_dir." secret:"true"`
 	Store         Store              `koanf:"store"`
+	Audit         Audit              `koanf:"audit"`
 	Auth          Auth               `koanf:"auth"`
 	HS2           HS2                `koanf:"hs2"`
 	Session       Session            `koanf:"session"`
@@ -70,9 +71,32 @@ type Profile struct {
 
 // Auth is how clients prove who they are.
 type Auth struct {
-	Mode          string `koanf:"mode" help:"none: names are believed; file: names and passwords in auth.file." oneof:"none,file"`
-	File          string `koanf:"file" help:"Password file: a line user:bcrypt-hash[:group,group] each, as htpasswd -B and sluice password make them."`
-	OpenToNetwork bool   `koanf:"open_to_network" help:"Allow auth.mode none on an address that others can reach: anybody may then run anything."`
+	Mode string `koanf:"mode" help:"none: names are believed; file: names and passwords in auth.file." oneof:"none,file"`
+	File string `koanf:"file" help:"Password file: a line user:bcrypt-hash[:group,group] each, as htpasswd -B and sluice password make them."`
+	// Maps are keyed by the user who logs in, and by Hadoop's names of the rules.
+	ProxyUsers       map[string]ProxyUser `koanf:"proxy_users"`
+	HadoopProxyUsers map[string]string    `koanf:"hadoop_proxyusers" help:"The same rules in Hadoop's form, as core-site.xml has them: hadoop.proxyuser.NAME.users, .groups and .hosts. In the environment a list can have one entry only."`
+	OpenToNetwork    bool                 `koanf:"open_to_network" help:"Allow auth.mode none on an address that others can reach: anybody may then run anything."`
+}
+
+// ProxyUser is for whom a user may act, and from where. As in Hadoop, one of users and groups is enough, and what is not
+// said is not allowed.
+type ProxyUser struct {
+	Users  string `koanf:"users" help:"For whom this user may act: users, with commas between them; * is everybody."`
+	Groups string `koanf:"groups" help:"For whom this user may act: members of these groups, with commas between them; * is everybody."`
+	Hosts  string `koanf:"hosts" help:"From where it may: addresses, ranges like 10.0.0.0/8 and names of hosts, with commas between them; * is everywhere, empty nowhere."`
+}
+
+// Audit is the record of every session and operation.
+type Audit struct {
+	Store        bool          `koanf:"store" help:"Keep the records in the store, table audit."`
+	Keep         time.Duration `koanf:"keep" help:"For how long the store keeps them."`
+	File         string        `koanf:"file" help:"Write the records as JSON lines, too: into this file, or to stdout or stderr. Empty: nowhere."`
+	FileSize     Bytes         `koanf:"file_size" help:"Begin a new file when this one is so large; the old one is kept beside it, with the time in its name."`
+	Files        int           `koanf:"files" help:"Old files kept; 0 is all of them."`
+	Statements   string        `koanf:"statements" help:"What a record holds of a statement, which may hold secrets: its text and the error's, a hash of the text, or nothing." oneof:"full,hash,none"`
+	MaxStatement Bytes         `koanf:"max_statement" help:"Longest text of a statement in a record; the rest is cut off."`
+	Buffer       Bytes         `koanf:"buffer" help:"Memory for records that wait to be written, while the store cannot be reached say; what is beyond is dropped, counted and told in the log."`
 }
 
 // HS2 is the HiveServer2 front end.
@@ -151,12 +175,13 @@ func Default() Config {
 	return Config{
 		Listen:  Listen{Thrift: "127.0.0.1:10009", HTTP: "127.0.0.1:10099"},
 		DataDir: defaultDataDir(),
-		Auth:    Auth{Mode: "none"},
+		Auth:    Auth{Mode: "none", ProxyUsers: map[string]ProxyUser{}, HadoopProxyUsers: map[string]string{}},
 		HS2: HS2{
 			SASL: true, MaxMessageSize: 100 << 20, LoginTimeout: 20 * time.Second, PollTimeout: 5 * time.Second,
 			MaxConnections: 4096, FetchBytes: 8 << 20, CloseOnDisconnect: true, DisconnectGrace: 30 * time.Second,
 		},
 		Store:         Store{ReplicaTimeout: 30 * time.Second},
+		Audit:         Audit{Store: true, Keep: 30 * 24 * time.Hour, FileSize: 100 << 20, Files: 10, Statements: "full", MaxStatement: 64 << 10, Buffer: 64 << 20},
 		Session:       Session{IdleTimeout: 6 * time.Hour, OperationIdleTimeout: 3 * time.Hour, LogLines: 10_000},
 		Limits:        Limits{OperationsPerSession: 1000, Waiting: 1000},
 		Spool:         Spool{Memory: 8 << 20, Disk: 20 << 30, TotalMemory: 256 << 20, TotalDisk: 100 << 30},

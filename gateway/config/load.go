@@ -62,7 +62,11 @@ func Load(path string, environ []string) (Config, []Warning, error) {
 
 // expand makes the paths absolute.
 func (c *Config) expand() (err error) {
-	for _, p := range []*string{&c.DataDir, &c.Spool.Dir, &c.Auth.File, &c.Spark.Home, &c.Spark.JavaHome} {
+	paths := []*string{&c.DataDir, &c.Spool.Dir, &c.Auth.File, &c.Spark.Home, &c.Spark.JavaHome}
+	if c.Audit.File != "stdout" && c.Audit.File != "stderr" {
+		paths = append(paths, &c.Audit.File)
+	}
+	for _, p := range paths {
 		if *p, err = expand(*p); err != nil {
 			return err
 		}

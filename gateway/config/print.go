@@ -53,5 +53,6 @@ func Docs() string {
 func documented() []key {
 	all := Default()
 	all.Profiles["NAME"], all.Runtimes["NAME"] = Profile{}, Runtime{}
+	all.Auth.ProxyUsers["NAME"] = ProxyUser{}
 	return keys(all)
 }

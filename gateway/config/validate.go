@@ -44,6 +44,10 @@ func (c Config) Validate() error {
 	if c.Auth.Mode == "file" && c.Auth.File == "" {
 		wrong("auth.file", "must name the password file when auth.mode is file; sluice password USER makes its lines")
 	}
+	if _, err := c.Auth.ProxyRules(); err != nil {
+		errs = append(errs, err)
+	}
+	c.Audit.validate(wrong)
 	if c.Secret != "" && len(c.Secret) < 32 {
 		wrong("secret", "must have at least 32 characters")
 	}
@@ -102,6 +106,18 @@ func (c Config) validateStore(wrong complaint) {
 	}
 	if c.Store.URL != "" && c.Secret == "" {
 		wrong("secret", "must be set, and be the same on every gateway that shares store.url: engine tokens are derived from it")
+	}
+}
+
+func (a Audit) validate(wrong func(path, format string, args ...any)) {
+	if a.FileSize < 1<<20 {
+		wrong("audit.file_size", "%s is less than 1MiB", a.FileSize)
+	}
+	if a.MaxStatement > a.FileSize/8 { // JSON writes some signs with six
+		wrong("audit.max_statement", "%s is more than an eighth of audit.file_size, %s: a record must fit into a file", a.MaxStatement, a.FileSize)
+	}
+	if a.Buffer < 1<<20 {
+		wrong("audit.buffer", "%s is less than 1MiB", a.Buffer)
 	}
 }
 

@@ -147,6 +147,7 @@ func (h *handler) rows(ctx context.Context, o *session.Operation, c *cursor, req
 	room := rowSets.Get().(*[]byte)
 	set := tcli.AppendRowSet((*room)[:0], tcli.TProtocolVersion(o.Session.Protocol), start, cols, batches)
 	*room = set
+	o.Sent(c.row-start, int64(len(set)))
 	if h.server.opt.Hooks.Fetched != nil {
 		h.server.opt.Hooks.Fetched(int(rows), len(set))
 	}

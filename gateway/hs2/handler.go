@@ -3,7 +3,6 @@ package hs2
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -23,6 +22,7 @@ type handler struct {
 	client   string // its address
 	log      *slog.Logger
 	identity *auth.Identity         // whoever the transport proved the client to be; nil before OpenSession without SASL
+	target   string                 // whom the client acts for in all it does: doAs, or the SASL authorization identity; or empty
 	used     map[uuid.UUID]struct{} // sessions that this connection used; nil where there is no connection
 	// sent is called once the answer of the call is written to the client.
 	sent func()
@@ -30,26 +30,39 @@ type handler struct {
 	watch func(context.Context) (ctx context.Context, stop func())
 }
 
-// proxyKey asks for a session in another's name.
-const proxyKey = "hive.server2.proxy.user"
-
 // fetchSizeKey tells clients how many rows to ask for at once; Hive JDBC 4 refuses a server that does not tell.
 const fetchSizeKey = "hive.server2.thrift.resultset.default.fetch.size"
 
+// login proves who the client is. An authorization identity is whom it acts for.
 func (h *handler) login(ctx context.Context, authzid, user, password string) error {
-	if authzid != "" && authzid != user {
-		return saslFailure{fmt.Sprintf("%s may not log in as %s; to act for somebody else set %s", user, authzid, proxyKey)}
-	}
 	id, err := h.server.opt.Auth.Authenticate(ctx, user, password)
-	if errors.Is(err, auth.ErrDenied) {
-		return saslFailure{"Error validating the login: the user name or the password is wrong"}
+	if err == nil {
+		h.identity, h.target = &id, authzid
+		_, err = h.actFor(ctx, authzid)
+	} else {
+		err = h.server.loginFailure(err, h.log)
 	}
 	if err != nil {
-		h.log.Error("authentication failed for a reason of ours", "error", err)
-		return saslFailure{"Error validating the login: authentication does not work at the moment"}
+		h.server.loginRefused(Login{User: user, Target: authzid, Address: h.client, FrontEnd: h.frontEnd()}, err)
+		return saslFailure{err.Error()}
 	}
-	h.identity = &id
 	return nil
+}
+
+// loginFailure is what a client reads when it could not prove who it is.
+func (s *Server) loginFailure(err error, log *slog.Logger) error {
+	f := &session.Failure{Class: "SLUICE_LOGIN", SQLState: "28000", Message: "Error validating the login: the user name or the password is wrong"}
+	if !errors.Is(err, auth.ErrDenied) {
+		log.Error("authentication failed for a reason of ours", "error", err)
+		f = &session.Failure{Class: "SLUICE_LOGIN_UNAVAILABLE", SQLState: "08004", Message: "Error validating the login: authentication does not work at the moment"}
+	}
+	return f
+}
+
+func (s *Server) loginRefused(l Login, err error) {
+	if s.opt.Hooks.LoginRefused != nil {
+		s.opt.Hooks.LoginRefused(l, err)
+	}
 }
 
 // OpenSession implements tcli.TCLIService.
@@ -75,20 +88,22 @@ func (h *handler) open(ctx context.Context, req *tcli.TOpenSessionReq, protocol 
 			return nil, &session.Failure{Class: "SLUICE_LOGIN", SQLState: "28000", Message: err.Error()}
 		}
 	}
-	identity := *h.identity
 	conf := readConf(req.Configuration)
-	if target := conf.settings[proxyKey]; target != "" && target != identity.User {
-		if !h.server.opt.OpenProxy {
-			return nil, &session.Failure{Class: "SLUICE_PROXY_DENIED", SQLState: "28000",
-				Message: fmt.Sprintf("Failed to validate proxy privilege of %s for %s: nobody may act for others here", identity.User, target)}
-		}
-		identity.RealUser, identity.User = identity.User, target
+	target := h.target
+	if target == "" {
+		target = conf.settings[proxyKey]
 	}
 	delete(conf.settings, proxyKey)
-	return h.server.opt.Sessions.Open(ctx, session.OpenRequest{
+	identity, err := h.actFor(ctx, target)
+	wanted := session.OpenRequest{
 		Identity: identity, FrontEnd: h.frontEnd(), ClientAddr: h.client, Protocol: protocol,
 		Conf: conf.settings, Catalog: conf.catalog, Database: conf.database,
-	})
+	}
+	if err != nil {
+		h.server.opt.Sessions.Refused(wanted, err)
+		return nil, err
+	}
+	return h.server.opt.Sessions.Open(ctx, wanted)
 }
 
 // The front end's names in the store. Sessions over HTTP have no connection that could be gone.
@@ -152,11 +167,6 @@ func (h *handler) session(handle *tcli.TSessionHandle) (*session.Session, error)
 	}
 	h.server.use(h, id)
 	return s, nil
-}
-
-// mine says whether this connection's client may use a session: its own, or one in which it acts for somebody.
-func (h *handler) mine(s *session.Session) bool {
-	return s.Identity.User == h.identity.User && s.Identity.RealUser == "" || s.Identity.RealUser == h.identity.User
 }
 
 func (h *handler) operation(handle *tcli.TOperationHandle) (*session.Operation, error) {

@@ -3,7 +3,6 @@ package hs2
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -38,7 +37,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the request cannot be read, or is larger than hs2.max_message_size: "+err.Error(), http.StatusRequestEntityTooLarge)
 		return
 	}
-	reply, sent := s.answer(ctx, identity, r.RemoteAddr, body)
+	reply, sent := s.answer(ctx, identity, doAs(r.URL.Query()), r.RemoteAddr, body)
 	if reply.Len() == 0 {
 		http.Error(w, "the body is no call of TCLIService", http.StatusBadRequest)
 		return
@@ -54,8 +53,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer runs the call that the body holds. sent is to be called once the answer is written.
-func (s *Server) answer(ctx context.Context, identity *auth.Identity, client string, body []byte) (reply *bytes.Buffer, sent func()) {
-	h := &handler{server: s, client: client, log: s.opt.Log.With("client", client), identity: identity,
+func (s *Server) answer(ctx context.Context, identity *auth.Identity, target, client string, body []byte) (reply *bytes.Buffer, sent func()) {
+	h := &handler{server: s, client: client, log: s.opt.Log.With("client", client), identity: identity, target: target,
 		watch: func(ctx context.Context) (context.Context, func()) { return ctx, func() {} }} // net/http ends ctx when the client goes
 	in, out := &thrift.TMemoryBuffer{Buffer: bytes.NewBuffer(body)}, &thrift.TMemoryBuffer{Buffer: &bytes.Buffer{}}
 	conf := tcli.Configuration(int32(s.opt.MaxMessage))
@@ -69,10 +68,13 @@ func (s *Server) answer(ctx context.Context, identity *auth.Identity, client str
 // basic proves the credentials of a request; one without any is asked like one with a wrong password, unless names
 // are believed anyway.
 func (s *Server) basic(ctx context.Context, r *http.Request) (*auth.Identity, error) {
-	user, password, _ := r.BasicAuth()
+	user, password, asked := r.BasicAuth()
 	id, err := s.opt.Auth.Authenticate(ctx, user, password)
-	if err != nil && !errors.Is(err, auth.ErrDenied) {
-		s.opt.Log.Error("authentication failed for a reason of ours", "error", err)
+	if err != nil {
+		err = s.loginFailure(err, s.opt.Log)
+		if asked { // clients send no credentials first, to see whether any are wanted
+			s.loginRefused(Login{User: user, Target: doAs(r.URL.Query()), Address: r.RemoteAddr, FrontEnd: frontEndHTTP}, err)
+		}
 	}
 	return &id, err
 }

@@ -25,8 +25,9 @@ import (
 type Options struct {
 	Sessions          *session.Manager
 	Auth              auth.Authenticator
-	OpenProxy         bool // anybody may act for anybody: without authentication names prove nothing anyway
-	SASL              bool // false: bare Thrift, for clients that are set to NOSASL
+	Proxies           *auth.Proxies // who may act for whom; nil means that there are no rules
+	OpenProxy         bool          // without rules anybody may act for anybody: where names are believed they prove nothing anyway
+	SASL              bool          // false: bare Thrift, for clients that are set to NOSASL
 	MaxMessage        int64
 	MaxConnections    int
 	LoginTimeout      time.Duration
@@ -45,6 +46,14 @@ type Hooks struct {
 	Connected func(delta int)
 	Call      func(method string, took time.Duration, failed bool)
 	Fetched   func(rows, bytes int)
+	// LoginRefused is told of everybody who named a user and could not prove it, or may not act for another one.
+	LoginRefused func(Login, error)
+}
+
+// Login is who wanted to log in.
+type Login struct {
+	User, Target      string // Target is whom it wanted to act for, or empty
+	Address, FrontEnd string
 }
 
 // Server is the HiveServer2 front end.

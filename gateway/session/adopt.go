@@ -188,6 +188,7 @@ func (s *Session) fromRecord(ctx context.Context, rec store.Operation) *Operatio
 		spool: s.manager.spool.New(rec.ID), snap: Snapshot{State: Pending, Created: rec.CreatedAt}, seen: time.Now(),
 	}
 	o.life, o.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	o.audit.begin(s, rec)
 	return o
 }
 

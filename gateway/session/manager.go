@@ -32,11 +32,6 @@ var (
 // errStopping is what new work hears while the gateway stops.
 var errStopping = &Failure{Class: "SLUICE_STOPPING", SQLState: "08004", Message: "the gateway is stopping; connect again"}
 
-// Hooks observe; each may be nil.
-type Hooks struct {
-	OperationEnded func(kind Kind, state State, took time.Duration)
-}
-
 // Options of a Manager.
 type Options struct {
 	Store   *store.Store
@@ -93,6 +88,16 @@ type OpenRequest struct {
 
 // Open opens a session. It starts no engine.
 func (m *Manager) Open(ctx context.Context, req OpenRequest) (*Session, error) {
+	s, err := m.open(ctx, req)
+	if err != nil {
+		m.Refused(req, err)
+		return nil, err
+	}
+	m.opened(s)
+	return s, nil
+}
+
+func (m *Manager) open(ctx context.Context, req OpenRequest) (*Session, error) {
 	s, err := newSession(m, req)
 	if err != nil {
 		return nil, err
@@ -181,7 +186,11 @@ func (m *Manager) Close(ctx context.Context, s *Session, why string) error {
 	}
 	s.close(ctx, fmt.Errorf("%w: %s", errClosed, why))
 	s.log.Info("session closed", "reason", why)
-	return m.ledger.closeSession(context.WithoutCancel(ctx), s.ID, s.fence(), time.Now())
+	err := m.ledger.closeSession(context.WithoutCancel(ctx), s.ID, s.fence(), time.Now())
+	if !errors.Is(err, store.ErrFenced) { // it goes on at another gateway
+		m.closed(s, why)
+	}
+	return err
 }
 
 func (m *Manager) add(o *Operation) {

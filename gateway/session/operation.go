@@ -79,6 +79,7 @@ type Operation struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}     // closed when the operation has ended and is stored
 	exec   engines.Execution // what is to be released in the end; owned by the goroutine
+	audit  audit
 
 	mu       sync.Mutex
 	snap     Snapshot
@@ -195,7 +196,12 @@ func (o *Operation) Close(ctx context.Context) error {
 	}
 	o.spool.Close()
 	o.update(func(s *Snapshot) { s.State = Closed })
-	return o.Session.manager.ledger.closeOperation(context.WithoutCancel(ctx), o.ID, o.Session.fence(), time.Now())
+	err := o.Session.manager.ledger.closeOperation(context.WithoutCancel(ctx), o.ID, o.Session.fence(), time.Now())
+	if !errors.Is(err, store.ErrFenced) { // it goes on at another gateway
+		o.audit.closed.Store(true)
+		o.over()
+	}
+	return err
 }
 
 func (o *Operation) touch() {

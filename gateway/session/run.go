@@ -48,6 +48,7 @@ func (o *Operation) begin(limit time.Duration, run func(context.Context) error) 
 		span.End()
 		o.finish(ctx, err)
 		close(o.done)
+		o.over()
 		o.release(ctx)
 	}()
 }
@@ -212,6 +213,7 @@ func (o *Operation) onEngine(ctx context.Context, f func(context.Context, engine
 			return fmt.Errorf("store the operation before its engine hears of it: %w", err)
 		}
 	}
+	o.audit.place = o.Session.whereabouts()
 	o.update(func(s *Snapshot) { s.State, s.Started = Running, time.Now() })
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

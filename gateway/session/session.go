@@ -44,6 +44,7 @@ type Session struct {
 	remote engines.Session
 
 	mu       sync.Mutex
+	place    place
 	rec      store.Session // conf, catalogue and database are the session's, whatever engine it has
 	journal  journal
 	seen     time.Time
@@ -232,6 +233,7 @@ func (s *Session) acquire(ctx context.Context, report func(string)) error {
 	if err != nil {
 		return err
 	}
+	s.setPlace(place{lease.Key(), decision.Reason})
 	err = s.attach(ctx, lease, report)
 	lost := lease.Err()
 	switch {

@@ -58,6 +58,16 @@ func parse(text string) statement {
 	return st
 }
 
+// FirstWord is the word that a statement begins with, behind comments and brackets.
+func FirstWord(text string) string {
+	head := skipBlank(text)
+	for strings.HasPrefix(head, "(") {
+		head = skipBlank(head[1:])
+	}
+	word, _ := nextWord(head)
+	return word
+}
+
 // writing are words that a statement with a common table expression may have only if it writes. They are looked for in
 // the whole text: a false alarm costs a retry, nothing else.
 var writing = regexp.MustCompile(`(?i)\b(INSERT|UPDATE|DELETE|MERGE)\b`)

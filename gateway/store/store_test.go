@@ -118,3 +118,18 @@ func TestADatabaseThatIsGone(t *testing.T) {
 	require.ErrorIs(t, s.Ping(t.Context()), store.ErrUnavailable)
 	require.ErrorContains(t, s.Ping(t.Context()), "it failed a moment ago")
 }
+
+// A batch of audit records, as a busy gateway writes them; the figure is for one record.
+func BenchmarkAddAudit(b *testing.B) {
+	s := openAt(b, filepath.Join(b.TempDir(), "sluice.db"))
+	batch := make([]store.Audit, 200)
+	for n := 0; b.Loop(); n++ {
+		if n%len(batch) > 0 {
+			continue
+		}
+		for i := range batch {
+			batch[i] = store.Audit{ID: uuid.New(), Time: start, Kind: "operation_ended", User: "ann", Statement: "SELECT a, b, c FROM t WHERE d > 1", State: "FINISHED"}
+		}
+		require.NoError(b, s.AddAudit(b.Context(), batch))
+	}
+}

@@ -64,6 +64,7 @@ func Conformance(t *testing.T, open func(t *testing.T) *store.Store) {
 		"ended context":    testEndedContext,
 		"ping":             testPing,
 		"any text as data": testText,
+		"audit":            testAudit,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

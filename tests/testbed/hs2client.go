@@ -69,8 +69,11 @@ func Message(status byte, payload string) []byte {
 var ErrRefused = errors.New("login refused")
 
 // Login negotiates SASL PLAIN on a connection.
-func Login(conn net.Conn, user, password string) error {
-	hello := append(Message(1, "PLAIN"), Message(5, "\x00"+user+"\x00"+password)...)
+func Login(conn net.Conn, user, password string) error { return LoginAs(conn, "", user, password) }
+
+// LoginAs does so with an authorization identity: whom the user acts for.
+func LoginAs(conn net.Conn, authzid, user, password string) error {
+	hello := append(Message(1, "PLAIN"), Message(5, authzid+"\x00"+user+"\x00"+password)...)
 	if _, err := conn.Write(hello); err != nil {
 		return err
 	}
@@ -102,12 +105,20 @@ func DialHS2(t T, address, user, password string, conf map[string]string) *HS2 {
 
 // TryDialHS2 connects and logs in, without a session.
 func TryDialHS2(t T, address, user, password string) (*HS2, error) {
+	return TryDialHS2From(t, "", address, "", user, password)
+}
+
+// TryDialHS2From does so from an address of this machine, with an authorization identity; both may be empty.
+func TryDialHS2From(t T, from, address, authzid, user, password string) (*HS2, error) {
 	var d net.Dialer
+	if from != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
 	conn, err := d.DialContext(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	if err := Login(conn, user, password); err != nil {
+	if err := LoginAs(conn, authzid, user, password); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}

@@ -87,7 +87,42 @@ CREATE TABLE engine_holds (
   PRIMARY KEY (engine_id, replica)
 );
 
+-- What happened, for those who ask later. It holds its own copies of names, because what they belong to is pruned sooner.
+CREATE TABLE audit (
+  id             TEXT PRIMARY KEY,
+  time           BIGINT NOT NULL,
+  kind           TEXT NOT NULL,
+  gateway        TEXT NOT NULL,
+  session        TEXT NOT NULL,
+  operation      TEXT NOT NULL,
+  user_name      TEXT NOT NULL,
+  real_user      TEXT NOT NULL,
+  address        TEXT NOT NULL,
+  front_end      TEXT NOT NULL,
+  statement_kind TEXT NOT NULL,
+  statement      BYTEA NOT NULL,
+  catalog        TEXT NOT NULL,
+  database_name  TEXT NOT NULL,
+  engine         TEXT NOT NULL,
+  cluster        TEXT NOT NULL,
+  share_key      TEXT NOT NULL,
+  profile        TEXT NOT NULL,
+  route          TEXT NOT NULL,
+  waited_ms      BIGINT NOT NULL,
+  ran_ms         BIGINT NOT NULL,
+  row_count      BIGINT NOT NULL,
+  rows_fetched   BIGINT NOT NULL,
+  bytes          BIGINT NOT NULL,
+  state          TEXT NOT NULL,
+  error_class    TEXT NOT NULL,
+  sql_state      TEXT NOT NULL,
+  error          TEXT NOT NULL,
+  reason         TEXT NOT NULL
+);
+CREATE INDEX audit_time ON audit (time);
+
 -- +goose Down
+DROP TABLE audit;
 DROP TABLE engine_holds;
 DROP TABLE engines;
 DROP TABLE operations;

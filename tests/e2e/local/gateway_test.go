@@ -41,7 +41,7 @@ func TestPasswords(t *testing.T) {
 	}
 	resp, err := c.OpenSession(context.Background(), &tcli.TOpenSessionReq{Configuration: map[string]string{"hive.server2.proxy.user": "bob"}})
 	require.NoError(t, err)
-	require.Contains(t, resp.Status.GetErrorMessage(), "Failed to validate proxy privilege of ann for bob")
+	require.Contains(t, resp.Status.GetErrorMessage(), "Failed to validate proxy privilege of ann for bob: nobody may act for others here; add auth.proxy_users.ann")
 
 	r := testbed.Beeline(t, g, "/default", "ann", "-p", "not-the-one", "-e", "SELECT 1")
 	require.NotZero(t, r.Code)
