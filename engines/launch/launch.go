@@ -357,6 +357,19 @@ func (l *Launcher) snapshot() []*entry {
 	return all
 }
 
+// Draining says whether there is an engine that ends once nobody uses it.
+func (l *Launcher) Draining() bool {
+	for _, e := range l.snapshot() {
+		l.mu.Lock()
+		draining := e.draining && e.uses > 0
+		l.mu.Unlock()
+		if draining {
+			return true
+		}
+	}
+	return false
+}
+
 // Counts tells how many engines there are in each state.
 func (l *Launcher) Counts() (starting, ready, used int) {
 	for _, e := range l.snapshot() {

@@ -237,6 +237,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		select {
 		case <-flush.C:
 			m.ledger.flush(ctx)
+			m.leaveDraining(ctx)
 		case <-prune.C:
 			m.prune(ctx)
 		case <-tick.C:
@@ -308,6 +309,17 @@ func (m *Manager) snapshot() ([]*Session, []*Operation) {
 		ops = append(ops, o)
 	}
 	return ss, ops
+}
+
+// leaveDraining takes sessions that do nothing off engines that are to end, or those would wait for them.
+func (m *Manager) leaveDraining(ctx context.Context) {
+	if !m.opt.Engines.Draining() {
+		return
+	}
+	ss, _ := m.snapshot()
+	for _, s := range ss {
+		s.leaveDraining(ctx)
+	}
 }
 
 func (m *Manager) closeIdle(ctx context.Context) {

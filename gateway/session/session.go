@@ -182,7 +182,7 @@ func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Se
 		report("The session's engine is gone: " + s.lease.Err().Error())
 		s.detach()
 	}
-	if s.remote != nil && s.lease.Draining() && !s.busy() {
+	if s.remote != nil && s.lease.Draining() && s.running() <= 1 { // this one
 		report("The session's engine is to end; the session goes on with another one")
 		_ = s.remote.Close(ctx)
 		s.detach()
@@ -394,19 +394,37 @@ func (s *Session) open() int {
 	return len(s.ops)
 }
 
-// busy says that an operation besides the one that asks still has to do with the engine.
-func (s *Session) busy() bool {
+// running is how many operations of the session still have to do with its engine.
+func (s *Session) running() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	running := 0
+	n := 0
 	for _, o := range s.ops {
 		select {
 		case <-o.done:
 		default:
-			running++
+			n++
 		}
 	}
-	return running > 1
+	return n
+}
+
+// leaveDraining lets go of an engine that is to end, if the session does not need it at the moment: its next statement
+// gets another one.
+func (s *Session) leaveDraining(ctx context.Context) {
+	select {
+	case s.engine <- struct{}{}:
+	default:
+		return // a statement is on its way to it
+	}
+	defer func() { <-s.engine }()
+	if s.remote != nil && s.lease.Draining() && s.running() == 0 {
+		ctx, cancel := context.WithTimeout(ctx, lastWords) // an engine that does not answer is left all the same
+		defer cancel()
+		_ = s.remote.Close(ctx)
+		s.detach()
+		s.log.Info("session left an engine that is to end")
+	}
 }
 
 func (s *Session) fence() int64 {
