@@ -39,12 +39,12 @@ type field struct {
 	stop    atomic.Bool
 	ended   atomic.Int64 // statements that came to an end, good or bad
 	good    atomic.Int64
-	lost    [4]atomic.Int64 // statements that failed because of a kill, by the class below
+	lost    [5]atomic.Int64 // statements that failed because of a kill, by the class below
 	fetched atomic.Int64    // rows
 }
 
 // told are the failures that a kill explains: the client knows where it stands.
-var told = []string{"The engine was lost", "its rows were lost with the gateway", "was killed before its engine saw it", "its engine no longer holds all of them"}
+var told = []string{"The engine was lost", "its rows were lost with the gateway", "was killed before its engine saw it", "its engine no longer holds all of them", "the engine ended before it was ready: its process ended: signal: killed"}
 
 func (f *field) now() *testbed.Gateway {
 	f.mu.Lock()
