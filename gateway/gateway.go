@@ -3,12 +3,9 @@ package gateway
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -16,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -27,18 +23,12 @@ import (
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/launch"
-	"github.com/sluicedata/sluice/engines/local"
-	"github.com/sluicedata/sluice/engines/spark"
-	"github.com/sluicedata/sluice/engines/spark/dist"
-	"github.com/sluicedata/sluice/gateway/auth"
 	"github.com/sluicedata/sluice/gateway/config"
 	"github.com/sluicedata/sluice/gateway/hs2"
 	"github.com/sluicedata/sluice/gateway/ops"
 	"github.com/sluicedata/sluice/gateway/replica"
 	"github.com/sluicedata/sluice/gateway/session"
-	"github.com/sluicedata/sluice/gateway/spool"
 	"github.com/sluicedata/sluice/gateway/store"
-	"github.com/sluicedata/sluice/router"
 )
 
 // Gateway is a gateway that listens, but does not serve yet.
@@ -75,199 +65,33 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 			g.close()
 		}
 	}()
-	spoolDir := cfg.Spool.Dir
-	if spoolDir == "" {
-		spoolDir = filepath.Join(cfg.DataDir, "spool")
-	}
-	for _, d := range []struct{ key, dir, env string }{{"data_dir", cfg.DataDir, "SLUICE_DATA_DIR"}, {"spool.dir", spoolDir, "SLUICE_SPOOL_DIR"}} {
-		lock, err := lockDir(d.key, d.dir, d.env)
-		if err != nil {
-			return nil, err
-		}
-		g.locks = append(g.locks, lock)
-	}
-	secret, err := masterSecret(cfg)
+	secret, err := g.openData(ctx)
 	if err != nil {
 		return nil, err
 	}
-	at := cfg.Store.URL
-	if at == "" {
-		at = filepath.Join(cfg.DataDir, "sluice.db")
-	}
-	if g.store, err = store.Open(ctx, at); err != nil {
-		return nil, fmt.Errorf("open the store: %w", err)
-	}
-	authenticator, err := newAuthenticator(cfg, log)
-	if err != nil {
-		return nil, err
-	}
-	proxies, err := cfg.Auth.ProxyRules()
-	if err != nil {
-		return nil, err
-	}
-	otel.SetTextMapPropagator(propagation.TraceContext{})
-	otel.SetTracerProvider(sdktrace.NewTracerProvider()) // ids for tags and logs; nothing is exported
-
 	if err := g.listen(ctx); err != nil {
 		return nil, err
 	}
-	if err := g.join(ctx); err != nil {
+	if err := g.join(ctx, secret); err != nil {
 		return nil, err
 	}
 	if g.audit, err = g.newAudit(); err != nil {
 		return nil, err
 	}
+	otel.SetTextMapPropagator(propagation.TraceContext{})
+	otel.SetTracerProvider(sdktrace.NewTracerProvider()) // ids for tags and logs; nothing is exported
+
 	g.clusters = newClusters(cfg, supervise, log)
-	g.launcher = launch.New(launch.Options{
-		Clusters: g.clusters, Drivers: map[engines.Kind]engines.Driver{spark.Kind: spark.Driver{}},
-		Store: replica.Engines{Replica: g.replica}, Secret: secret, Memory: cfg.Engine.Memory, Conf: cfg.Engine.Conf,
-		StartTimeout: cfg.Engine.StartTimeout, IdleTimeout: cfg.Engine.IdleTimeout, MaxLifetime: cfg.Engine.MaxLifetime,
-		DrainTimeout: cfg.Engine.DrainTimeout, Lease: cfg.Engine.Lease, Hooks: g.metrics.launch(), Log: log,
-	})
-	g.sessions = session.NewManager(session.Options{
-		Store: g.store, Replica: g.replica.ID, Engines: g.launcher, Kind: spark.Kind, ShareLevel: launch.Level(cfg.Engine.ShareLevel), Route: g.route,
-		Profiles: profiles(cfg), Runtimes: slices.Sorted(maps.Keys(cfg.Runtimes)), Limits: session.Limits(cfg.Limits),
-		Spool: spool.Limits{Dir: spoolDir, Memory: int64(cfg.Spool.Memory), Disk: int64(cfg.Spool.Disk),
-			TotalMemory: int64(cfg.Spool.TotalMemory), TotalDisk: int64(cfg.Spool.TotalDisk)},
-		LogLines: cfg.Session.LogLines, QueryTimeout: cfg.Session.QueryTimeout, IdleTimeout: cfg.Session.IdleTimeout,
-		OperationIdleTimeout: cfg.Session.OperationIdleTimeout, Hooks: g.audit.sessions(g.metrics.sessions()), Log: log,
-	})
+	g.launcher = g.newLauncher(secret)
+	g.sessions = g.newSessions()
 	if err := g.keepWarm(); err != nil {
 		return nil, err
 	}
+	if g.hs2, err = g.newHS2(); err != nil {
+		return nil, err
+	}
 	g.metrics.watch(g.sessions, g.launcher, g.audit.trail)
-	g.hs2 = hs2.New(hs2.Options{
-		Sessions: g.sessions, Auth: authenticator, Proxies: proxies, OpenProxy: cfg.Auth.Mode == "none", SASL: cfg.HS2.SASL,
-		MaxMessage: int64(cfg.HS2.MaxMessageSize), MaxConnections: cfg.HS2.MaxConnections, LoginTimeout: cfg.HS2.LoginTimeout,
-		PollTimeout: cfg.HS2.PollTimeout, FetchBytes: int64(cfg.HS2.FetchBytes), StackTraces: cfg.HS2.StackTraces,
-		CloseOnDisconnect: cfg.HS2.CloseOnDisconnect, DisconnectGrace: cfg.HS2.DisconnectGrace,
-		SparkVersion: cfg.Spark.Version, Hooks: g.audit.hs2(g.metrics.hs2()), Log: log,
-	})
 	return g, g.announce()
-}
-
-// join makes the gateway one of those that share its store. Alone on a store of its own, or started anew in its
-// directory, it knows who is gone.
-func (g *Gateway) join(ctx context.Context) error {
-	file := filepath.Join(g.cfg.DataDir, "replica")
-	before, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("data_dir: %w", err)
-	}
-	g.replica, err = replica.Join(ctx, replica.Options{
-		Store: g.store, Address: g.http.Addr().String(), Timeout: g.cfg.Store.ReplicaTimeout,
-		Before: strings.TrimSpace(string(before)), Only: !store.IsPostgres(g.cfg.Store.URL),
-		Lost: func(was string) {
-			g.sessions.Lost(was)
-			if err := g.remember(); err != nil {
-				g.log.Warn("cannot keep who we are", "error", err)
-			}
-		},
-		Inherited: func() {
-			if err := g.adopt(context.WithoutCancel(ctx)); err != nil {
-				g.log.Warn("cannot take over sessions", "error", err)
-			}
-		},
-		Log: g.log,
-	})
-	if err != nil {
-		return err
-	}
-	return g.remember()
-}
-
-// remember keeps who we are for the gateway that is started here after us.
-func (g *Gateway) remember() error {
-	return writeFile(filepath.Join(g.cfg.DataDir, "replica"), []byte(g.replica.ID()+"\n"))
-}
-
-// adopt takes over the sessions that became ours.
-func (g *Gateway) adopt(ctx context.Context) error {
-	adopted, err := g.sessions.Adopt(ctx)
-	g.hs2.Adopted(adopted)
-	return err
-}
-
-func profiles(cfg config.Config) map[string]session.Profile {
-	out := map[string]session.Profile{}
-	for name, p := range cfg.Profiles {
-		out[name] = session.Profile{Cluster: p.Cluster, Runtime: p.Runtime, ShareLevel: p.ShareLevel, Memory: p.Memory, Conf: p.Conf, InitSQL: p.InitSQL, Engines: p.Engines}
-	}
-	return out
-}
-
-// keepWarm tells the launcher which engines are to be ready before anybody asks.
-func (g *Gateway) keepWarm() error {
-	for _, name := range slices.Sorted(maps.Keys(g.cfg.Profiles)) {
-		p := g.cfg.Profiles[name]
-		if !p.Warm {
-			continue
-		}
-		for _, owner := range strings.Split(p.WarmFor, ",") {
-			req, err := g.sessions.WarmRequest(name, strings.TrimSpace(owner), g.cfg.Engine.Cluster)
-			if err != nil {
-				return fmt.Errorf("profiles.%s.warm: %w", name, err)
-			}
-			g.launcher.KeepWarm(req)
-		}
-	}
-	return nil
-}
-
-func newAuthenticator(cfg config.Config, log *slog.Logger) (auth.Authenticator, error) {
-	if cfg.Auth.Mode == "file" {
-		return auth.NewFile(cfg.Auth.File, log)
-	}
-	return auth.None{}, nil
-}
-
-func newClusters(cfg config.Config, supervise []string, log *slog.Logger) map[string]engines.Cluster {
-	out := map[string]engines.Cluster{}
-	runtimes := newRuntimes(cfg)
-	for name, c := range cfg.Clusters {
-		dir := c.Dir
-		if dir == "" {
-			dir = filepath.Join(cfg.DataDir, "clusters", name)
-		}
-		out[name] = local.New(local.Options{
-			Name: name, Dir: dir, Cores: c.Cores, Lease: cfg.Engine.Lease, Supervise: supervise,
-			Runtime: runtimes.find, Closed: c.ClosedNetwork, Log: log,
-		})
-	}
-	return out
-}
-
-// runtimes are the Sparks that engines may run from, by their names; the default one has none.
-type runtimes map[string]dist.Wanted
-
-func newRuntimes(cfg config.Config) runtimes {
-	out := runtimes{"": dist.Default(cfg.Spark.Home, cfg.Spark.Version, cfg.Spark.JavaHome)}
-	for name, r := range cfg.Runtimes {
-		out[name] = dist.Wanted{Key: "runtimes." + name, Home: r.Home, Version: r.Version, JavaHome: r.JavaHome}
-	}
-	return out
-}
-
-func (r runtimes) find(ctx context.Context, name string, report func(string)) (local.Runtime, error) {
-	wanted, ok := r[name]
-	if !ok {
-		return local.Runtime{}, fmt.Errorf("runtimes.%s: there is no such runtime any more", name)
-	}
-	home, version, err := wanted.Spark(ctx, report)
-	if err != nil {
-		return local.Runtime{}, err
-	}
-	java, err := wanted.Java(version)
-	return local.Runtime{Home: home, Version: version, Java: java}, err
-}
-
-// route asks the router with what is known of the clusters now.
-func (g *Gateway) route(user, wish string) (router.Decision, error) {
-	var states []router.State
-	for name, c := range g.cfg.Clusters {
-		states = append(states, router.State{Name: name, Kind: c.Kind})
-	}
-	return router.Named{Default: g.cfg.Engine.Cluster}.Pick(router.Request{User: user, Cluster: wish}, states)
 }
 
 func (g *Gateway) listen(ctx context.Context) (err error) {
@@ -416,41 +240,4 @@ func (g *Gateway) close() {
 	for _, l := range g.locks {
 		_ = l.Close()
 	}
-}
-
-// lockDir makes a directory and keeps a second gateway out of it.
-func lockDir(key, dir, env string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("%s: another gateway uses %s; stop it, or give this one a directory of its own with %s", key, dir, env)
-	}
-	return f, nil
-}
-
-// masterSecret is the configured one, or one that is made once and kept.
-func masterSecret(cfg config.Config) ([]byte, error) {
-	if cfg.Secret != "" {
-		return []byte(cfg.Secret), nil
-	}
-	file := filepath.Join(cfg.DataDir, "secret")
-	data, err := os.ReadFile(file)
-	if err == nil && len(strings.TrimSpace(string(data))) >= 32 {
-		return []byte(strings.TrimSpace(string(data))), nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read the master secret: %w", err)
-	}
-	raw := make([]byte, 32)
-	if _, err := rand.Read(raw); err != nil {
-		return nil, err
-	}
-	secret := []byte(hex.EncodeToString(raw))
-	return secret, writeFile(file, append(secret, '\n'))
 }

@@ -100,3 +100,20 @@ func bequeath(ctx context.Context, tx *sql.Tx, from, to, now string) error {
 	}
 	return nil
 }
+
+// Agree proposes a value on which all gateways on the database must agree, and returns the one that was first.
+func (s *Store) Agree(ctx context.Context, name, value string) (string, error) {
+	err := s.call(ctx, func(ctx context.Context) error {
+		_, err := s.db.ExecContext(ctx, `INSERT INTO agreements (name, value) VALUES ($1,$2) ON CONFLICT DO NOTHING`, name, value)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return find(ctx, s, scanText, `SELECT value FROM agreements WHERE name=$1`, name)
+}
+
+func scanText(row scanner) (text string, err error) {
+	err = row.Scan(&text)
+	return text, err
+}

@@ -53,6 +53,7 @@ func Conformance(t *testing.T, open func(t *testing.T) *store.Store) {
 		"replicas":         testReplicas,
 		"take over":        testTakeOver,
 		"leave":            testLeave,
+		"agree":            testAgree,
 		"unknown ids":      testUnknown,
 		"taken ids":        testTaken,
 		"zero values":      testZero,

@@ -276,3 +276,14 @@ func testLeave(t *testing.T, s *store.Store) {
 	require.NoError(t, err)
 	require.False(t, ok, "the heir holds it")
 }
+
+func testAgree(t *testing.T, s *store.Store) {
+	for _, proposed := range []string{"a", "b", "a"} {
+		first, err := s.Agree(t.Context(), "letter", proposed)
+		require.NoError(t, err)
+		require.Equal(t, "a", first)
+	}
+	other, err := s.Agree(t.Context(), "another", "b")
+	require.NoError(t, err)
+	require.Equal(t, "b", other)
+}

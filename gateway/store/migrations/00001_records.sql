@@ -8,6 +8,12 @@ CREATE TABLE replicas (
   seen_at    BIGINT NOT NULL
 );
 
+-- What all gateways on the database must agree on.
+CREATE TABLE agreements (
+  name  TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+);
+
 CREATE TABLE sessions (
   id             TEXT PRIMARY KEY,
   replica        TEXT NOT NULL,
@@ -127,4 +133,5 @@ DROP TABLE engine_holds;
 DROP TABLE engines;
 DROP TABLE operations;
 DROP TABLE sessions;
+DROP TABLE agreements;
 DROP TABLE replicas;

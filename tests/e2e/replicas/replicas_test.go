@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -207,6 +208,18 @@ func TestTheStoreIsGoneForAWhile(t *testing.T) {
 		require.NotContains(t, g.Log(), "taken over")
 		require.NotContains(t, g.Log(), "took it for dead")
 	}
+}
+
+// A gateway with a secret of its own could not reach the others' engines, and says so before it does any harm.
+func TestASecretThatIsNotTheOthers(t *testing.T) {
+	at := pg.Database(t)
+	testbed.StartReplicas(t, 1, at)
+	cmd := exec.Command(testbed.Binary(t), "gateway")
+	cmd.Env = append(os.Environ(), "SLUICE_STORE_URL="+at, "SLUICE_SECRET="+strings.Repeat("another!", 4), "SLUICE_DATA_DIR="+t.TempDir(),
+		"SLUICE_LISTEN_THRIFT=127.0.0.1:0", "SLUICE_LISTEN_HTTP=127.0.0.1:0")
+	out, err := cmd.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "secret: it is not the one that the gateways on store.url have: set the same on each of them")
 }
 
 func countRows(t *testing.T, c *testbed.HS2, op *tcli.TOperationHandle) int {

@@ -1,0 +1,93 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/local"
+	"github.com/sluicedata/sluice/engines/spark/dist"
+	"github.com/sluicedata/sluice/gateway/config"
+	"github.com/sluicedata/sluice/gateway/session"
+	"github.com/sluicedata/sluice/router"
+)
+
+func profiles(cfg config.Config) map[string]session.Profile {
+	out := map[string]session.Profile{}
+	for name, p := range cfg.Profiles {
+		out[name] = session.Profile{Cluster: p.Cluster, Runtime: p.Runtime, ShareLevel: p.ShareLevel, Memory: p.Memory, Conf: p.Conf, InitSQL: p.InitSQL, Engines: p.Engines}
+	}
+	return out
+}
+
+// keepWarm tells the launcher which engines are to be ready before anybody asks.
+func (g *Gateway) keepWarm() error {
+	for _, name := range slices.Sorted(maps.Keys(g.cfg.Profiles)) {
+		p := g.cfg.Profiles[name]
+		if !p.Warm {
+			continue
+		}
+		for _, owner := range strings.Split(p.WarmFor, ",") {
+			req, err := g.sessions.WarmRequest(name, strings.TrimSpace(owner), g.cfg.Engine.Cluster)
+			if err != nil {
+				return fmt.Errorf("profiles.%s.warm: %w", name, err)
+			}
+			g.launcher.KeepWarm(req)
+		}
+	}
+	return nil
+}
+
+func newClusters(cfg config.Config, supervise []string, log *slog.Logger) map[string]engines.Cluster {
+	out := map[string]engines.Cluster{}
+	runtimes := newRuntimes(cfg)
+	for name, c := range cfg.Clusters {
+		dir := c.Dir
+		if dir == "" {
+			dir = filepath.Join(cfg.DataDir, "clusters", name)
+		}
+		out[name] = local.New(local.Options{
+			Name: name, Dir: dir, Cores: c.Cores, Lease: cfg.Engine.Lease, Supervise: supervise,
+			Runtime: runtimes.find, Closed: c.ClosedNetwork, Log: log,
+		})
+	}
+	return out
+}
+
+// runtimes are the Sparks that engines may run from, by their names; the default one has none.
+type runtimes map[string]dist.Wanted
+
+func newRuntimes(cfg config.Config) runtimes {
+	out := runtimes{"": dist.Default(cfg.Spark.Home, cfg.Spark.Version, cfg.Spark.JavaHome)}
+	for name, r := range cfg.Runtimes {
+		out[name] = dist.Wanted{Key: "runtimes." + name, Home: r.Home, Version: r.Version, JavaHome: r.JavaHome}
+	}
+	return out
+}
+
+func (r runtimes) find(ctx context.Context, name string, report func(string)) (local.Runtime, error) {
+	wanted, ok := r[name]
+	if !ok {
+		return local.Runtime{}, fmt.Errorf("runtimes.%s: there is no such runtime any more", name)
+	}
+	home, version, err := wanted.Spark(ctx, report)
+	if err != nil {
+		return local.Runtime{}, err
+	}
+	java, err := wanted.Java(version)
+	return local.Runtime{Home: home, Version: version, Java: java}, err
+}
+
+// route asks the router with what is known of the clusters now.
+func (g *Gateway) route(user, wish string) (router.Decision, error) {
+	var states []router.State
+	for name, c := range g.cfg.Clusters {
+		states = append(states, router.State{Name: name, Kind: c.Kind})
+	}
+	return router.Named{Default: g.cfg.Engine.Cluster}.Pick(router.Request{User: user, Cluster: wish}, states)
+}
