@@ -5,6 +5,7 @@ package local
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -145,4 +146,29 @@ func TestEnginesDoNotKnowTheMasterSecret(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A client that is slow to log in, or says nothing, is not waited for.
+func TestASlowHandshake(t *testing.T) {
+	g := testbed.StartGateway(t, "", "SLUICE_HS2_LOGIN_TIMEOUT=1s")
+	for name, hello := range map[string][]byte{"silent": nil, "a byte at a time": testbed.Message(1, "PLAIN")} {
+		t.Run(name, func(t *testing.T) {
+			conn := g.Connect()
+			defer func() { _ = conn.Close() }()
+			began := time.Now()
+			go func() {
+				for _, b := range hello {
+					if _, err := conn.Write([]byte{b}); err != nil {
+						return
+					}
+					<-time.After(300 * time.Millisecond)
+				}
+			}()
+			require.NoError(t, conn.SetReadDeadline(began.Add(10*time.Second)))
+			_, err := io.Copy(io.Discard, conn)
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the server ends the connection")
+			require.Less(t, time.Since(began), 5*time.Second)
+		})
+	}
+	require.Equal(t, [][]string{{"1"}}, testbed.DialHS2(t, g.Thrift, "ann", "x", nil).All("SELECT 1"))
 }
