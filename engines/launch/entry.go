@@ -27,6 +27,7 @@ type entry struct {
 	holding sync.Mutex // one tells the store at a time whether the engine is held
 	held    int        // sessions that the store knows of; at most one where any number is taken; guarded by holding
 	leases  atomic.Int64
+	used    bool // somebody here has had a lease; guarded by holding
 	ending  atomic.Bool
 
 	ready    chan struct{} // closed once engine and identity are set

@@ -278,6 +278,7 @@ func (l *Launcher) hold(ctx context.Context, e *entry) error {
 		e.held++
 	}
 	e.leases.Add(1)
+	e.used = true
 	return nil
 }
 
@@ -310,13 +311,13 @@ func (l *Launcher) settle(e *entry) {
 		} // otherwise the next round tries again
 		cancel()
 	}
-	held := e.held
+	over := e.used && e.held == 0 // one that was taken over may still be asked for by its session
 	e.holding.Unlock()
 	l.mu.Lock()
 	e.full = false
 	unused := e.uses == 0
 	l.mu.Unlock()
-	if unused && held == 0 && e.place.key.Level == Connection && e.isReady() {
+	if over && unused && e.place.key.Level == Connection && e.isReady() {
 		l.retire(e, fmt.Errorf("%w: its session ended", engines.ErrLost), new(time.Duration))
 	}
 }

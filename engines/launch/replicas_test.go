@@ -100,6 +100,21 @@ func TestADeadGatewaysEnginesAreTakenOver(t *testing.T) {
 	eventually(t, "the heir ends it when nobody wants it", func() bool { return f.count("kill") == 1 && len(live(t, st)) == 0 })
 }
 
+// The engine of one connection that was taken over waits for its session, and is not ended because nobody has it yet.
+func TestTheEngineOfOneConnectionIsTakenOver(t *testing.T) {
+	st, f := newStore(t), &fake{}
+	dead, heir := member(t, st), member(t, st)
+	req := launch.Request{Key: launch.Key{Cluster: "c", Kind: "spark", Level: launch.Connection, Owner: "s1"}}
+	id := acquire(t, startAs(t, dead, f), req).EngineID()
+	gone(t, st, dead, heir)
+	l := startAs(t, heir, f)
+	require.Never(t, func() bool { return f.count("kill") > 0 }, 500*time.Millisecond, 10*time.Millisecond)
+	lease := acquire(t, l, req)
+	require.Equal(t, id, lease.EngineID())
+	lease.Release()
+	eventually(t, "it ends with its session", func() bool { return f.count("kill") == 1 })
+}
+
 // A gateway that was stopped past its time, and wakes, finds an engine of its own that has been idle for long. It is not
 // its own any more, and it must not end it.
 func TestAPausedOwnerCannotActWhenItWakes(t *testing.T) {
