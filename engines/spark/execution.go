@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -60,6 +61,10 @@ type execution struct {
 	mu   sync.Mutex // guards step, which Cancel and Release read
 	step step
 
+	reading sync.Mutex  // one reads the stream at a time
+	hasJob  atomic.Bool // the engine has told of a job, or of more
+	began   time.Time
+
 	stream grpc.ServerStreamingClient[connectpb.ExecutePlanResponse] // nil when detached
 	detach context.CancelFunc                                        // ends the stream, not the execution
 	last   string                                                    // the last response that was taken in
@@ -80,7 +85,7 @@ type execution struct {
 
 // Start implements engines.Session.
 func (s *session) Start(ctx context.Context, id engines.OperationID, q engines.Query) (engines.Execution, error) {
-	e := &execution{s: s, id: id, q: q, step: commandStep}
+	e := &execution{s: s, id: id, q: q, step: commandStep, began: time.Now()}
 	if q.ReturnRows {
 		e.step = rowsStep
 	}
@@ -92,7 +97,7 @@ func (s *session) Start(ctx context.Context, id engines.OperationID, q engines.Q
 
 // Attach implements engines.Session. An empty position begins anew, as far as the server still holds it.
 func (s *session) Attach(ctx context.Context, id engines.OperationID, at engines.Position) (engines.Execution, error) {
-	e := &execution{s: s, id: id, step: rowsStep, skip: at.Rows}
+	e := &execution{s: s, id: id, step: rowsStep, skip: at.Rows, began: time.Now()}
 	if kind, last, ok := strings.Cut(at.Token, ":"); ok && len(kind) == 1 {
 		e.step, e.last = step(kind[0]), last
 		if e.step == commandStep {
@@ -171,6 +176,8 @@ func (e *execution) close() {
 
 // Next implements engines.Execution.
 func (e *execution) Next(ctx context.Context) (arrow.RecordBatch, engines.Position, error) {
+	e.reading.Lock()
+	defer e.reading.Unlock()
 	for {
 		if ctx.Err() != nil {
 			return nil, engines.Position{}, context.Cause(ctx)
@@ -287,6 +294,7 @@ func (e *execution) once(ctx context.Context) (*connectpb.ExecutePlanResponse, e
 
 func (e *execution) takeIn(ctx context.Context, resp *connectpb.ExecutePlanResponse) error {
 	e.last, e.probe = resp.ResponseId, false
+	e.observe(resp)
 	e.s.observed(resp.ServerSideSessionId)
 	if st := resp.Schema.GetStruct(); st != nil {
 		e.spark = st
@@ -378,11 +386,60 @@ func (e *execution) current() step {
 	return e.step
 }
 
+// jobPatience is for how long Cancel waits until the engine has told of a job, and oldPatience how old an execution of a
+// server must be that tells of none.
+const (
+	jobPatience = 3 * time.Second
+	oldPatience = 500 * time.Millisecond
+)
+
+// observe takes in whether the execution has a job, or has come further.
+func (e *execution) observe(resp *connectpb.ExecutePlanResponse) {
+	switch r := resp.ResponseType.(type) {
+	case *connectpb.ExecutePlanResponse_ExecutionProgress_:
+		if len(r.ExecutionProgress.Stages) > 0 {
+			e.hasJob.Store(true)
+		}
+	case *connectpb.ExecutePlanResponse_ArrowBatch_, *connectpb.ExecutePlanResponse_SqlCommandResult_, *connectpb.ExecutePlanResponse_ResultComplete_:
+		e.hasJob.Store(true)
+	}
+}
+
+// awaitJob waits until the execution has a job. A server that is interrupted while it plans one submits the job all the
+// same and then waits for it no more: it would run to its end, and nobody could stop it.
+func (e *execution) awaitJob(ctx context.Context) {
+	patience := jobPatience
+	if e.s.roster != nil {
+		patience = time.Until(e.began.Add(oldPatience))
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for !e.hasJob.Load() && ctx.Err() == nil {
+		if !e.reading.TryLock() { // the reader takes in what comes
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		resp, err := e.once(ctx)
+		if err == nil {
+			e.last = resp.ResponseId
+			e.observe(resp)
+		}
+		e.reading.Unlock()
+		if err != nil && !errors.Is(err, io.EOF) { // the end of a stream that the server cut is none
+			return
+		}
+	}
+}
+
 // Cancel interrupts the execution on the engine. An interrupt that comes before the server has seen the execution
 // meets nothing, so it is repeated until it has hit, or there is nothing left to hit.
 func (e *execution) Cancel(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	e.awaitJob(ctx)
 	for try := 0; ; try++ {
 		resp, err := e.s.rpc.Interrupt(ctx, &connectpb.InterruptRequest{
 			SessionId: e.s.id, UserContext: e.s.user, ClientType: clientType,

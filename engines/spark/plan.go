@@ -72,7 +72,8 @@ func defaults() map[string]string {
 		"spark.connect.execute.manager.detachedTimeout": "15m",
 		// The gateway ends sessions itself; this one is for those of a gateway that never came back.
 		"spark.connect.session.manager.defaultSessionTimeout": "24h",
-		"spark.connect.progress.reportInterval":               "1s",
+		// Cancel waits for word of a job.
+		"spark.connect.progress.reportInterval": "200ms",
 		// Smaller batches than the default 128 MiB keep both heaps smooth.
 		"spark.connect.grpc.arrow.maxBatchSize":       "16m",
 		"spark.scheduler.mode":                        "FAIR",

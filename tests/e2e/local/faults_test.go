@@ -60,6 +60,22 @@ func TestCancelStopsTheJob(t *testing.T) {
 	require.Equal(t, [][]string{{"2"}}, c.All("SELECT 2"))
 }
 
+// A statement that is cancelled while Spark still plans it leaves no job behind that nobody can stop.
+func TestAnEarlyCancelStopsTheJob(t *testing.T) {
+	c := testbed.DialHS2(t, shared.Thrift, "ann", "x", nil)
+	c.All("SELECT 2")
+	for i := range 10 {
+		op := c.Async(endless)
+		<-time.After(time.Duration(i) * 10 * time.Millisecond) // from the first message to the running job
+		resp, err := c.CancelOperation(context.Background(), &tcli.TCancelOperationReq{OperationHandle: op})
+		require.NoError(t, err)
+		require.Equal(t, tcli.TStatusCode_SUCCESS_STATUS, resp.Status.StatusCode)
+		require.Equal(t, tcli.TOperationState_CANCELED_STATE, c.WaitState(op, 5*time.Second).GetOperationState())
+	}
+	pid := engineOf(t, shared, "ann")
+	testbed.Until(t, 5*time.Second, "no job runs", func() bool { return busy(pid) < 0.5 })
+}
+
 func TestTimeLimit(t *testing.T) {
 	c := testbed.DialHS2(t, shared.Thrift, "ann", "x", nil)
 	c.All("SELECT 2")
