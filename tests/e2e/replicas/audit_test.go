@@ -104,7 +104,8 @@ func TestAuditOfWhatWasTakenOver(t *testing.T) {
 			return false
 		}
 		n := len(testbed.Texts(page.Results))
-		rows += n
+		// A gateway that is killed before it has stored that a page was sent leaves it to the next one to send it again.
+		rows = max(rows, int(page.Results.StartRowOffset)+n)
 		return n == 0
 	})
 	require.Equal(t, 4000, rows)
