@@ -207,6 +207,9 @@ func (l *Launcher) take(ctx context.Context, e *entry, report func(string)) erro
 	select {
 	case <-e.ready:
 	case <-e.gone:
+		if e.isReady() { // it has ended just now, and nothing was asked of it
+			return fmt.Errorf("%w: %w", ErrNotClaimed, e.err)
+		}
 		return e.err
 	case <-ctx.Done():
 		return context.Cause(ctx)
