@@ -31,7 +31,7 @@ func (l *Launcher) sync(ctx context.Context) {
 	missing := map[string][]Record{}
 	l.mu.Lock()
 	for id, rec := range live {
-		if rec.Replica == me && l.byID[id] == nil {
+		if rec.Replica == me && l.byID[id] == nil && !l.ending[id] {
 			missing[rec.Cluster] = append(missing[rec.Cluster], rec)
 		}
 	}

@@ -131,6 +131,7 @@ func (l *Launcher) retire(e *entry, why error, unheld *time.Duration) {
 		}
 		return
 	}
+	defer l.markEnding(e.id())()
 	l.forget(e, why)
 	if err := e.cluster.Kill(ctx, engines.Tag(e.id())); err != nil {
 		l.opt.Log.Warn("cannot end an engine; its lease will", "engine", e.id(), "error", err)
@@ -140,6 +141,19 @@ func (l *Launcher) retire(e *entry, why error, unheld *time.Duration) {
 	app.State, app.Address, app.Reason = engines.Ended, "", why.Error()
 	e.observe(app)
 	l.save(e)
+}
+
+// markEnding keeps an engine from being taken over from ourselves while it is being ended, until the returned function is
+// called.
+func (l *Launcher) markEnding(id string) (done func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ending[id] = true
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.ending, id)
+	}
 }
 
 // renew keeps alive what is used here, and what is ours.

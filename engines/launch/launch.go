@@ -120,13 +120,14 @@ type Launcher struct {
 	mu      sync.Mutex
 	byPlace map[place]*entry // the ones that are to be had
 	byID    map[string]*entry
+	ending  map[string]bool // engines that are being ended, and are in no table any more
 	closed  bool
 }
 
 // New makes a Launcher. Run must be called for engines to be watched, renewed and ended.
 func New(opt Options) *Launcher {
 	life, stop := context.WithCancelCause(context.Background())
-	return &Launcher{opt: opt, life: life, stop: stop, byPlace: map[place]*entry{}, byID: map[string]*entry{}, ready: make(chan struct{}),
+	return &Launcher{opt: opt, life: life, stop: stop, byPlace: map[place]*entry{}, byID: map[string]*entry{}, ending: map[string]bool{}, ready: make(chan struct{}),
 		warm: map[place]*warmth{}}
 }
 

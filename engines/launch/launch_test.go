@@ -35,6 +35,7 @@ type fake struct {
 	listed   []engines.App
 	failList error
 	platform func()
+	kill     func()
 	silent   bool
 	max      int // sessions that an engine takes
 }
@@ -100,7 +101,19 @@ func (f *fake) emit(app engines.App) {
 	}
 }
 
-func (f *fake) Kill(context.Context, engines.Tag) error { f.note("kill"); return nil }
+func (f *fake) Kill(context.Context, engines.Tag) error {
+	f.note("kill")
+	if f.kill != nil {
+		f.kill()
+	}
+	return nil
+}
+
+func (f *fake) heard() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.order)
+}
 func (f *fake) Renew(context.Context, engines.Tag) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -196,6 +196,20 @@ func TestAnOldEngineDrains(t *testing.T) {
 	next.Release()
 }
 
+// An engine that takes its time to end is not taken over from ourselves meanwhile.
+func TestAnEngineThatEndsSlowly(t *testing.T) {
+	f := &fake{}
+	release := make(chan struct{})
+	defer close(release)
+	f.kill = func() { <-release }
+	l := start(t, f, func(o *launch.Options) { o.IdleTimeout = 50 * time.Millisecond })
+	acquire(t, l, launch.Request{Key: annsKey}).Release()
+	eventually(t, "it is being ended", func() bool { return f.count("kill") == 1 })
+	before := len(f.heard())
+	<-time.After(500 * time.Millisecond) // several rounds
+	require.Len(t, f.heard(), before, "nothing is asked of it any more")
+}
+
 func TestADrainThatTakesTooLong(t *testing.T) {
 	l := start(t, &fake{}, func(o *launch.Options) { o.MaxLifetime, o.DrainTimeout = 200*time.Millisecond, 300*time.Millisecond })
 	lease := acquire(t, l, launch.Request{Key: annsKey})
