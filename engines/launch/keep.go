@@ -83,9 +83,7 @@ func (l *Launcher) save(e *entry) {
 // forget takes an engine out of the tables and tells everybody who waits for it or uses it.
 func (l *Launcher) forget(e *entry, why error) {
 	l.mu.Lock()
-	if l.byPlace[e.place] == e {
-		delete(l.byPlace, e.place)
-	}
+	l.unplace(e)
 	delete(l.byID, e.id())
 	l.mu.Unlock()
 	if !e.end(why) {

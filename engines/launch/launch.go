@@ -333,13 +333,18 @@ func (l *Launcher) full(e *entry) {
 	e.full = true
 }
 
+// unplace takes an entry out of its place, if it is the one there. The caller holds l.mu.
+func (l *Launcher) unplace(e *entry) {
+	if l.byPlace[e.place] == e {
+		delete(l.byPlace, e.place)
+	}
+}
+
 // unclaimed takes an engine out of those that are to be had. Who has it keeps it.
 func (l *Launcher) unclaimed(e *entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.byPlace[e.place] == e {
-		delete(l.byPlace, e.place)
-	}
+	l.unplace(e)
 	if !e.draining {
 		e.draining, e.drainSince = true, time.Now()
 	}

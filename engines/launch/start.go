@@ -227,9 +227,7 @@ func (l *Launcher) giveWay(e *entry) bool {
 // drop lets those go on who wait for an entry that got no engine.
 func (l *Launcher) drop(e *entry, why error) {
 	l.mu.Lock()
-	if l.byPlace[e.place] == e {
-		delete(l.byPlace, e.place)
-	}
+	l.unplace(e)
 	l.mu.Unlock()
 	e.end(why)
 }
