@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 AREA ?= local
-AREAS := local runtimes replicas chaos
+AREAS := local hs2 runtimes replicas chaos
 VERSION ?= 0.1.0-dev
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 20s
@@ -39,7 +39,7 @@ lint:
 	go vet -tags e2e ./...
 	go run $(LINT) run ./...
 
-e2e: build ## real servers and stock clients: AREA=local, runtimes, replicas, chaos
+e2e: build ## real servers and stock clients: AREA=local, hs2, runtimes, replicas, chaos
 	go test -count=1 -timeout 20m -tags e2e ./tests/e2e/$(AREA)/...
 
 compat: build ## every stock client through a real Spark

@@ -86,7 +86,7 @@ type execution struct {
 // Start implements engines.Session.
 func (s *session) Start(ctx context.Context, id engines.OperationID, q engines.Query) (engines.Execution, error) {
 	e := &execution{s: s, id: id, q: q, step: commandStep, began: time.Now()}
-	if q.ReturnRows {
+	if q.ReturnRows || q.Functions != nil {
 		e.step = rowsStep
 	}
 	if err := e.execute(ctx); err != nil {
@@ -116,6 +116,11 @@ func (s *session) Attach(ctx context.Context, id engines.OperationID, at engines
 func (e *execution) Schema() *arrow.Schema { return e.schema }
 
 func (e *execution) plan() *connectpb.Plan {
+	if e.q.Functions != nil {
+		list := &connectpb.Catalog_ListFunctions{DbName: ptr(quoteParts(e.q.Functions))}
+		catalog := &connectpb.Catalog{CatType: &connectpb.Catalog_ListFunctions_{ListFunctions: list}}
+		return &connectpb.Plan{OpType: &connectpb.Plan_Root{Root: &connectpb.Relation{RelType: &connectpb.Relation_Catalog{Catalog: catalog}}}}
+	}
 	sql := &connectpb.Relation{RelType: &connectpb.Relation_Sql{Sql: &connectpb.SQL{Query: e.q.SQL}}}
 	if e.step == rowsStep {
 		return &connectpb.Plan{OpType: &connectpb.Plan_Root{Root: sql}}

@@ -142,6 +142,14 @@ func OverHTTP(t T, g *Gateway, user string, headers map[string]string) *tcli.TCL
 	return tcli.NewTCLIServiceClient(thrift.NewTStandardClient(proto, proto))
 }
 
+// DialHTTP opens a session over HTTP; conf is the session's configuration.
+func DialHTTP(t T, g *Gateway, user string, conf map[string]string) *HS2 {
+	t.Helper()
+	c := &HS2{TCLIServiceClient: OverHTTP(t, g, user, nil), t: t}
+	c.Session = c.Open(conf)
+	return c
+}
+
 // Open opens a session.
 func (c *HS2) Open(conf map[string]string) *tcli.TSessionHandle {
 	c.t.Helper()

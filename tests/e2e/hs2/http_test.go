@@ -1,6 +1,6 @@
 //go:build e2e
 
-package local
+package hs2
 
 import (
 	"context"
