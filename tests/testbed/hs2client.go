@@ -118,6 +118,11 @@ func TryDialHS2From(t T, from, address, authzid, user, password string) (*HS2, e
 	if err != nil {
 		return nil, err
 	}
+	return HS2On(t, conn, authzid, user, password)
+}
+
+// HS2On logs in on a connection.
+func HS2On(t T, conn net.Conn, authzid, user, password string) (*HS2, error) {
 	if err := LoginAs(conn, authzid, user, password); err != nil {
 		_ = conn.Close()
 		return nil, err
