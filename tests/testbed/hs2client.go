@@ -160,7 +160,7 @@ func (c *HS2) Open(conf map[string]string) *tcli.TSessionHandle {
 	c.t.Helper()
 	resp, err := c.OpenSession(context.Background(), &tcli.TOpenSessionReq{ClientProtocol: tcli.TProtocolVersion_HIVE_CLI_SERVICE_PROTOCOL_V10, Configuration: conf})
 	if err != nil || resp.Status.StatusCode != tcli.TStatusCode_SUCCESS_STATUS {
-		c.t.Fatalf("open a session: %v %v", err, resp)
+		c.t.Fatalf("open a session: %v %s", err, resp.GetStatus().GetErrorMessage())
 	}
 	return resp.SessionHandle
 }

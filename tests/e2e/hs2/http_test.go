@@ -108,14 +108,17 @@ func TestHTTPRequests(t *testing.T) {
 		change func(*http.Request)
 		code   int
 	}{
-		"a wrong path":           {"/cliservices", bytes.NewReader(msg), nil, http.StatusNotFound},
-		"GET":                    {"/cliservice", nil, func(r *http.Request) { r.Method = http.MethodGet }, http.StatusMethodNotAllowed},
-		"OPTIONS":                {"/cliservice", nil, func(r *http.Request) { r.Method = http.MethodOptions }, http.StatusMethodNotAllowed},
-		"no thrift":              {"/cliservice", strings.NewReader("hello"), nil, http.StatusBadRequest},
-		"nothing":                {"/cliservice", nil, nil, http.StatusBadRequest},
-		"no password":            {"/cliservice", bytes.NewReader(msg), func(r *http.Request) { r.Header.Del("Authorization") }, http.StatusUnauthorized},
-		"a wrong password":       {"/cliservice", bytes.NewReader(msg), func(r *http.Request) { r.SetBasicAuth("ann", "x") }, http.StatusUnauthorized},
-		"a forged cookie":        {"/cliservice", bytes.NewReader(msg), func(r *http.Request) { r.Header.Set("Authorization", ""); r.AddCookie(&http.Cookie{Name: "hive.server2.auth", Value: "cu=ann&rn=1&s=x"}) }, http.StatusUnauthorized},
+		"a wrong path":     {"/cliservices", bytes.NewReader(msg), nil, http.StatusNotFound},
+		"GET":              {"/cliservice", nil, func(r *http.Request) { r.Method = http.MethodGet }, http.StatusMethodNotAllowed},
+		"OPTIONS":          {"/cliservice", nil, func(r *http.Request) { r.Method = http.MethodOptions }, http.StatusMethodNotAllowed},
+		"no thrift":        {"/cliservice", strings.NewReader("hello"), nil, http.StatusBadRequest},
+		"nothing":          {"/cliservice", nil, nil, http.StatusBadRequest},
+		"no password":      {"/cliservice", bytes.NewReader(msg), func(r *http.Request) { r.Header.Del("Authorization") }, http.StatusUnauthorized},
+		"a wrong password": {"/cliservice", bytes.NewReader(msg), func(r *http.Request) { r.SetBasicAuth("ann", "x") }, http.StatusUnauthorized},
+		"a forged cookie": {"/cliservice", bytes.NewReader(msg), func(r *http.Request) {
+			r.Header.Set("Authorization", "")
+			r.AddCookie(&http.Cookie{Name: "hive.server2.auth", Value: "cu=ann&rn=1&s=x"})
+		}, http.StatusUnauthorized},
 		"without a length":       {"/cliservice", io.MultiReader(bytes.NewReader(msg)), nil, http.StatusOK},
 		"an empty cookie header": {"/cliservice", bytes.NewReader(msg), func(r *http.Request) { r.Header.Set("Cookie", "") }, http.StatusOK},
 		"a header of 40 KiB":     {"/cliservice", bytes.NewReader(msg), func(r *http.Request) { r.Header.Set("X-Ticket", strings.Repeat("t", 40<<10)) }, http.StatusOK},
