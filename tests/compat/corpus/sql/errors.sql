@@ -38,7 +38,7 @@ SELECT assert_true(1 = 2);
 SELECT assert_true(1 = 2, 'not equal');
 SELECT raise_error(CAST(id AS STRING)) FROM range(1);
 SELECT id / (id - id) FROM range(3);
-SELECT CAST(concat('x', id) AS INT) FROM range(2);
+SELECT CAST(concat('x', id) AS INT) FROM range(1);
 SELECT id, count(*) FROM range(1);
 SELECT count(*) FROM range(1) WHERE count(*) > 1;
 SELECT sum('x');

@@ -18,7 +18,8 @@ SELECT map(INTERVAL '1' DAY, INTERVAL '2' YEAR), array(array(INTERVAL '5' MINUTE
 SELECT make_interval(1, 2, 3, 4, 5, 6, 7.008009), make_interval(0, 0, 0, 0, 0, 0, 0), make_interval(-1, 2, 0, -3, 0, 4, -5.5);
 SELECT make_interval(0, 14), make_interval(0, -14), make_interval(0, 0, 0, 100), make_interval(0, 0, 0, 0, 49, 61, 61.000001), make_interval(0, 0, 0, 0, 0, 0, -0.000001);
 SELECT array(make_interval(1, 1), NULL, make_interval(0, 0, 0, 1)), map('i', make_interval(2)), struct(make_interval(0, 0, 0, 0, 1) AS i), CAST(NULL AS INTERVAL);
-SELECT make_interval(100, 11, 1, 1, 12, 30, 01.001001), make_interval(0, 0, 0, 0, 2147483647, 0, 0), make_interval(-178956970, -8, 0, -2147483648);
+SELECT make_interval(100, 11, 1, 1, 12, 30, 01.001001), make_interval(0, 0, 0, 0, 2562047, 47, 16.854775), make_interval(-178956970, -8, 0, -2147483648);
+SELECT make_interval(0, 0, 0, 0, 2147483647, 0, 0) AS centuries;
 SET spark.sql.legacy.interval.enabled=true;
 SELECT INTERVAL 1 YEAR 2 MONTHS 3 DAYS, INTERVAL '-1' MONTH, INTERVAL 5 HOURS 6 MINUTES 7.8 SECONDS, INTERVAL 1 WEEK;
 RESET spark.sql.legacy.interval.enabled;
