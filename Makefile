@@ -42,8 +42,8 @@ lint:
 e2e: build ## real servers and stock clients: AREA=local, hs2, runtimes, replicas, chaos
 	go test -count=1 -timeout 20m -tags e2e ./tests/e2e/$(AREA)/...
 
-compat: build ## every stock client through a real Spark
-	go test -count=1 -timeout 20m -tags e2e ./tests/compat/...
+compat: build ## every stock client through a real Spark, and a corpus against Spark's own server
+	go test -count=1 -timeout 20m -p 1 -tags e2e ./tests/compat/...
 
 bench: build ## AREA=hs2; writes build/bench/AREA.json
 	go run -tags e2e ./tests/bench -area $(if $(filter local,$(AREA)),hs2,$(AREA))

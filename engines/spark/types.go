@@ -18,15 +18,15 @@ const (
 	charVarcharKey = "__CHAR_VARCHAR_TYPE_STRING"
 )
 
-// withSparkTypes completes an Arrow schema with what Arrow cannot say: the columns' names as written (Arrow's are made
-// unique inside structs), their comments, and the length of CHAR and VARCHAR.
+// withSparkTypes completes an Arrow schema with what Arrow cannot say: names as written (Arrow's are made unique inside
+// structs), the columns' comments, and the length of CHAR and VARCHAR.
 func withSparkTypes(schema *arrow.Schema, spark *connectpb.DataType_Struct) *arrow.Schema {
 	if spark == nil || len(spark.Fields) != schema.NumFields() {
 		return schema
 	}
 	fields := schema.Fields()
 	for i, sf := range spark.Fields {
-		fields[i].Name = sf.Name
+		fields[i].Name, fields[i].Type = sf.Name, withNames(fields[i].Type, sf.DataType)
 		meta := map[string]any{}
 		if sf.Metadata != nil {
 			_ = json.Unmarshal([]byte(*sf.Metadata), &meta) // an unreadable comment is no reason to fail
@@ -50,6 +50,42 @@ func withSparkTypes(schema *arrow.Schema, spark *connectpb.DataType_Struct) *arr
 	}
 	md := schema.Metadata()
 	return arrow.NewSchema(fields, &md)
+}
+
+// withNames gives the fields of structs within a type their names as written. A type that stays as it is stays the same.
+func withNames(t arrow.DataType, spark *connectpb.DataType) arrow.DataType {
+	switch k := spark.GetKind().(type) {
+	case *connectpb.DataType_Udt:
+		return withNames(t, k.Udt.SqlType)
+	case *connectpb.DataType_Array_:
+		if list, ok := t.(*arrow.ListType); ok {
+			elem := list.ElemField()
+			if elem.Type = withNames(elem.Type, k.Array.ElementType); elem.Type != list.Elem() {
+				return arrow.ListOfField(elem)
+			}
+		}
+	case *connectpb.DataType_Map_:
+		if m, ok := t.(*arrow.MapType); ok {
+			key, item := m.KeyField(), m.ItemField()
+			key.Type, item.Type = withNames(key.Type, k.Map.KeyType), withNames(item.Type, k.Map.ValueType)
+			if key.Type != m.KeyType() || item.Type != m.ItemType() {
+				return arrow.MapOfFields(key, item)
+			}
+		}
+	case *connectpb.DataType_Struct_:
+		if st, ok := t.(*arrow.StructType); ok && st.NumFields() == len(k.Struct.Fields) {
+			fields, changed := st.Fields(), false
+			for i, sf := range k.Struct.Fields {
+				was := fields[i]
+				fields[i].Name, fields[i].Type = sf.Name, withNames(was.Type, sf.DataType)
+				changed = changed || fields[i].Name != was.Name || fields[i].Type != was.Type
+			}
+			if changed {
+				return arrow.StructOf(fields...)
+			}
+		}
+	}
+	return t
 }
 
 func tableColumns(st *connectpb.DataType_Struct) []engines.TableColumn {
