@@ -290,16 +290,16 @@ func (h *handler) GetColumns(ctx context.Context, req *tcli.TGetColumnsReq) (*tc
 
 func addColumn(t *table, tb session.Table, c session.Column, position int) error {
 	k := kindOf(c.Type)
-	nullable := 0
+	nullable, isNullable := 0, "NO"
 	if c.Nullable {
-		nullable = 1
+		nullable, isNullable = 1, "YES"
 	}
 	var catalog any // Spark's own server leaves it null here
 	if tb.Catalog != "" {
 		catalog = tb.Catalog
 	}
 	return t.add(catalog, schemaOf(tb), tb.Name, c.Name, k.jdbc, c.Type, k.size, nil, k.digits, k.radix, nullable, c.Comment,
-		nil, nil, nil, nil, position, "YES", nil, nil, nil, nil, "NO")
+		nil, nil, nil, nil, position, isNullable, nil, nil, nil, nil, "NO")
 }
 
 // sqlKind is what JDBC's metadata tell of a type; nil is null. Numbers are those of java.sql.Types, sizes those of
@@ -341,6 +341,7 @@ var typeArguments = regexp.MustCompile(`^[A-Z_]+\((\d+)(?:,(\d+))?\)`)
 func kindOf(text string) sqlKind {
 	base, _, _ := strings.Cut(text, "(")
 	base, _, _ = strings.Cut(base, "<")
+	base, _, _ = strings.Cut(base, " COLLATE ")
 	switch {
 	case base == "TIMESTAMP_NTZ":
 		base = "TIMESTAMP"
@@ -401,15 +402,12 @@ func (h *handler) GetFunctions(ctx context.Context, req *tcli.TGetFunctionsReq) 
 				return err
 			}
 			for _, s := range schemas {
-				functions, err := c.Functions(ctx, catalog, s)
+				functions, err := c.Functions(ctx, catalog, s, match)
 				if err != nil && c.Gone(ctx, err) {
 					return err
 				}
 				for _, f := range functions {
-					if !match(f.Name) {
-						continue
-					}
-					if err := t.add(catalog, s, f.Name, "Usage: "+f.Usage, 0, f.Class); err != nil {
+					if err := t.add(catalog, s, f.Name, f.Usage, 0, f.Class); err != nil {
 						return err
 					}
 				}

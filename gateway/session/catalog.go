@@ -32,7 +32,8 @@ type Table struct {
 // Column is a column of a table, with its type in Spark's words.
 type Column = engines.TableColumn
 
-// Function is a function that can be called in a schema.
+// Function is a function that can be called in a schema. Its usage is in Spark's words, the long description among them
+// unless there are many functions.
 type Function struct{ Name, Usage, Class string }
 
 // Catalog runs f with the catalogues of the session's engine.
@@ -204,13 +205,31 @@ func (t Table) parts() []string {
 	return append(qualified(t.Catalog, t.Schema), t.Name)
 }
 
-// Functions lists the functions that can be called in a schema, built-in ones too.
-func (c *Catalog) Functions(ctx context.Context, catalog, schema string) ([]Function, error) {
+// maxDescribed is for how many functions the long description is read, a statement for each.
+const maxDescribed = 50
+
+// Functions lists the functions that can be called in a schema and whose names match, built-in ones too.
+func (c *Catalog) Functions(ctx context.Context, catalog, schema string, match func(string) bool) ([]Function, error) {
 	var out []Function
 	err := c.each(ctx, engines.Query{Functions: qualified(catalog, schema)}, engines.FunctionClass+1, func(row []string) {
-		out = append(out, Function{Name: row[engines.FunctionName], Usage: row[engines.FunctionUsage], Class: row[engines.FunctionClass]})
+		if match(row[engines.FunctionName]) {
+			out = append(out, Function{Name: row[engines.FunctionName], Usage: "Usage: " + row[engines.FunctionUsage], Class: row[engines.FunctionClass]})
+		}
 	})
-	return out, err
+	if err != nil || len(out) > maxDescribed {
+		return out, err
+	}
+	for i, f := range out {
+		err := c.each(ctx, engines.Query{SQL: "DESCRIBE FUNCTION EXTENDED " + quoteName(f.Name)}, 1, func(row []string) {
+			if strings.HasPrefix(row[0], "Extended Usage:") {
+				out[i].Usage += "\n" + row[0]
+			}
+		})
+		if err != nil && c.Gone(ctx, err) {
+			return nil, err
+		} // operators cannot be described under every name
+	}
+	return out, nil
 }
 
 // each asks the engine and calls f with the first n columns of every row; null is an empty text.

@@ -9,7 +9,8 @@ import java.util.*;
  * Runs files of statements over one connection and prints one JSON object per statement, with all that a program can see
  * of its result: java -cp DRIVER Corpus.java URL USER FILE...
  *
- * A statement ends with a semicolon at the end of a line; a line that begins with -- is a comment.
+ * A statement ends with a semicolon at the end of a line; a line that begins with -- is a comment. One that begins with @
+ * is a call of DatabaseMetaData with its arguments, whose rows have no order.
  */
 public class Corpus {
   static final PrintStream out = new PrintStream(new java.io.FileOutputStream(java.io.FileDescriptor.out), false, StandardCharsets.UTF_8);
@@ -39,7 +40,18 @@ public class Corpus {
     line.put("at", at);
     line.put("sql", sql);
     long began = System.nanoTime();
-    try (Statement s = c.createStatement()) {
+    if (sql.startsWith("@")) {
+      try (ResultSet r = call(c.getMetaData(), sql.substring(1).split(" "))) {
+        line.put("columns", columns(r.getMetaData()));
+        List<Object> rows = rows(r, r.getMetaData().getColumnCount());
+        rows.sort(Comparator.comparing(Object::toString));
+        line.put("rows", rows);
+      } catch (SQLException e) {
+        line.put("error", Map.of("state", String.valueOf(e.getSQLState()), "code", e.getErrorCode(), "message", String.valueOf(e.getMessage())));
+      } catch (Exception e) {
+        line.put("thrown", e.toString());
+      }
+    } else try (Statement s = c.createStatement()) {
       if (s.execute(sql)) try (ResultSet r = s.getResultSet()) {
         line.put("columns", columns(r.getMetaData()));
         line.put("rows", rows(r, r.getMetaData().getColumnCount()));
@@ -53,6 +65,21 @@ public class Corpus {
     StringBuilder b = new StringBuilder();
     json(b, line);
     out.println(b);
+  }
+
+  static ResultSet call(DatabaseMetaData m, String[] words) throws SQLException {
+    String[] a = new String[5];
+    for (int i = 1; i < words.length; i++) a[i] = words[i].equals("NULL") ? null : words[i];
+    switch (words[0]) {
+      case "catalogs": return m.getCatalogs();
+      case "schemas": return m.getSchemas(null, a[1]);
+      case "tables": return m.getTables(null, a[1], a[2], a[3] == null ? null : a[3].split(","));
+      case "columns": return m.getColumns(null, a[1], a[2], a[3]);
+      case "functions": return m.getFunctions(null, a[1], a[2]);
+      case "types": return m.getTypeInfo();
+      case "tabletypes": return m.getTableTypes();
+      default: throw new IllegalArgumentException(words[0]);
+    }
   }
 
   interface Get { Object get() throws Exception; }

@@ -164,7 +164,10 @@ func TestPatternsOfMetadata(t *testing.T) {
 	require.Equal(t, []string{"code", "1", "CHAR(3)", "3"}, typed[3][3:7])
 
 	abs := a.functions(ptr("pat"), "ab_")
-	require.Equal(t, [][]string{{"", "pat", "abs", "Usage: abs(expr) - Returns the absolute value of the numeric or interval value.", "0", "org.apache.spark.sql.catalyst.expressions.Abs"}}, abs)
+	require.Len(t, abs, 1)
+	require.Regexp(t, `^Usage: abs\(expr\) - Returns the absolute value of the numeric or interval value\.\nExtended Usage:\n`, abs[0][3])
+	require.Equal(t, []string{"", "pat", "abs", "0", "org.apache.spark.sql.catalyst.expressions.Abs"}, append(abs[0][:3:3], abs[0][4:]...))
+	require.Greater(t, len(a.functions(ptr("pat"), "%")), 400)
 	require.Empty(t, a.functions(ptr("no_such_schema"), "abs"))
 	require.Empty(t, a.catalogs(), "as from Spark's own server where there is one catalogue alone")
 }
@@ -174,7 +177,7 @@ func TestPatternsOfMetadata(t *testing.T) {
 func TestManyTablesAndCatalogs(t *testing.T) {
 	const tables = 10_000
 	shop := filepath.Join(t.TempDir(), "shop")
-	made := testbed.Run(t, testbed.Java(t), "-cp", testbed.SparkHome(t)+"/jars/*", filepath.Join(testbed.Root(), "tests/e2e/hs2/Fill.java"), shop, strconv.Itoa(tables))
+	made := testbed.Run(t, testbed.Java(t), "-cp", testbed.SparkHome(t)+"/jars/*", "-Dderby.stream.error.file=/dev/null", filepath.Join(testbed.Root(), "tests/e2e/hs2/Fill.java"), shop, strconv.Itoa(tables))
 	require.Zero(t, made.Code, made.Err)
 	a := asker{testbed.DialHS2(t, shared.Thrift, "ann", "x", map[string]string{
 		"spark.sql.catalog.shop":        "org.apache.spark.sql.execution.datasources.v2.jdbc.JDBCTableCatalog",
