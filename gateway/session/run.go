@@ -356,7 +356,9 @@ func complete(p engines.Progress) engines.Progress {
 func (o *Operation) onProgress(p engines.Progress) {
 	before := o.Snapshot().Progress
 	o.update(func(s *Snapshot) { s.Progress = p })
-	o.sayProgress(before, p)
+	for _, line := range o.jobs.lines(before, p) {
+		o.log.Say(line)
+	}
 }
 
 func textRecord(columns, values []string) arrow.RecordBatch {
