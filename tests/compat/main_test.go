@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 const endless = "SELECT count(*) FROM range(0, 100000000000, 1, 16) WHERE hash(id) = 1 AND hash(id + 1) = 2"
 
 // busy runs for some seconds, in stages.
-const busy = "SELECT count(DISTINCT id % 1000) FROM range(0, 40000000, 1, 8)"
+const busy = "SELECT count(DISTINCT id % 1000) FROM range(0, 100000000, 1, 32)"
 
 // everyType has a value of each type in the first row and nulls in the second.
 const everyType = `SELECT true AS b, CAST(-7 AS TINYINT) AS i8, CAST(-300 AS SMALLINT) AS i16, 70000 AS i32, 5000000000 AS i64,

@@ -1,63 +1,78 @@
-"""Runs a session with PyHive and prints what a program sees: python pyhive_client.py HOST PORT MODE"""
+"""PyHive, as a program uses it."""
 
-import sys
 import time
 
 from pyhive import hive
 
-host, port, mode = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+from sections import BUSY, ENDLESS, ERRORS, HOST, HTTP_PORT, PAGES, PORT, TYPES, first_words, section, without_time
+
+STATES = hive.ttypes.TOperationState
 
 
 def connect(**more):
-    return hive.connect(host=host, port=port, username="ann", **more)
+    return hive.connect(**{"host": HOST, "port": PORT, "username": "ann", **more})
 
 
-def query(cursor, sql):
-    cursor.execute(sql)
+def query(cursor, sql, *args):
+    cursor.execute(sql, *args)
     return cursor.fetchall()
+
+
+def link(**more):
+    with connect(database="compat", configuration={"spark.sql.shuffle.partitions": "6", "who": "py"}, **more) as c:
+        cursor = c.cursor()
+        print(query(cursor, "SELECT current_database(), '${who}'"))
+        print(query(cursor, "SET spark.sql.shuffle.partitions"))
+        print(query(cursor, "CREATE OR REPLACE TEMPORARY VIEW pv AS SELECT 5 AS five"))
+        print(query(cursor, "SELECT five, %(text)s FROM pv", {"text": "it's"}))
 
 
 def types():
     cursor = connect(configuration={"spark.sql.session.timeZone": "UTC"}).cursor()
-    rows = query(cursor, sys.argv[4])
+    rows = query(cursor, TYPES)
     print([(d[0], d[1]) for d in cursor.description])
     for row in rows:
         print(row)
 
 
-def session():
-    cursor = connect(database="compat", configuration={"spark.sql.shuffle.partitions": "6", "who": "py"}).cursor()
-    print(query(cursor, "SELECT current_database(), '${who}'"))
-    print(query(cursor, "SET spark.sql.shuffle.partitions"))
-    print(query(cursor, "CREATE OR REPLACE TEMPORARY VIEW pv AS SELECT 5 AS five"))
-    print(query(cursor, "SELECT * FROM pv"))
-    print(len(query(cursor, "SELECT IF(id >= 999, NULL, id) FROM range(1001)")))
-    try:
-        cursor.execute("SELECT * FROM no_such_table")
-    except hive.OperationalError as e:
-        status = e.args[0].status
-        print(status.sqlState, status.errorMessage.split("]")[0] + "]")
+def pages():
+    rows = query(connect().cursor(), PAGES)
+    print(len(rows), sum(r[0] or 0 for r in rows), [r[0] for r in rows[-3:]], rows[-1][1])
 
 
-def asynchronous():
+def errors():
     cursor = connect().cursor()
-    cursor.execute("SELECT count(DISTINCT id % 1000) FROM range(0, 40000000, 1, 8)", async_=True)
-    states, logs = set(), []
-    while True:
-        state = cursor.poll().operationState
-        states.add(hive.ttypes.TOperationState._VALUES_TO_NAMES[state])
-        logs += cursor.fetch_logs()
-        if state not in (hive.ttypes.TOperationState.INITIALIZED_STATE, hive.ttypes.TOperationState.RUNNING_STATE):
-            break
-    print(sorted(states), cursor.fetchall(), any("Stage " in line for line in logs))
-    cursor.execute(sys.argv[4], async_=True)
-    while not any("Stage " in line for line in cursor.fetch_logs()):
+    for sql in ERRORS:
+        try:
+            cursor.execute(sql)
+            print("no error", len(cursor.fetchall()))
+        except hive.OperationalError as e:
+            print(first_words(e.args[0].status))
+    print(query(cursor, "SELECT 'goes on'"))
+
+
+def cancel():
+    cursor = connect().cursor()
+    cursor.execute(ENDLESS, async_=True)
+    lines = []
+    while not any("Stage " in line for line in lines):
         cursor.poll()
+        lines += cursor.fetch_logs()
     began = time.time()
     cursor.cancel()
-    while cursor.poll().operationState == hive.ttypes.TOperationState.RUNNING_STATE:
+    while cursor.poll().operationState == STATES.RUNNING_STATE:
         pass
-    print(hive.ttypes.TOperationState._VALUES_TO_NAMES[cursor.poll().operationState], time.time() - began < 2)
+    print(STATES._VALUES_TO_NAMES[cursor.poll().operationState], time.time() - began < 5)
+    print(query(cursor, "SELECT 2"))
+    print("## log")
+    for line in lines:
+        if "Total jobs" in line or "Stage " in line:
+            print(without_time(line))
 
 
-{"types": types, "session": session, "async": asynchronous}[mode]()
+section("connect", link)
+section("types", types)
+section("pages", pages)
+section("errors", errors)
+section("cancel", cancel)
+section("HTTP", lambda: link(port=HTTP_PORT, scheme="http", password="x", auth="BASIC"))
