@@ -3,6 +3,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,6 +54,7 @@ type Gateway struct {
 type Endpoints struct {
 	Thrift string `json:"thrift"`
 	HTTP   string `json:"http"`
+	TLS    bool   `json:"tls"`
 	PID    int    `json:"pid"`
 }
 
@@ -87,7 +89,7 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	if err := g.keepWarm(); err != nil {
 		return nil, err
 	}
-	if g.hs2, err = g.newHS2(); err != nil {
+	if g.hs2, err = g.newHS2(secret); err != nil {
 		return nil, err
 	}
 	g.metrics.watch(g.sessions, g.launcher, g.audit.trail)
@@ -95,14 +97,30 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 }
 
 func (g *Gateway) listen(ctx context.Context) (err error) {
-	var lc net.ListenConfig
-	if g.thrift, err = lc.Listen(ctx, "tcp", g.cfg.Listen.Thrift); err != nil {
-		return fmt.Errorf("listen.thrift: %w", inUse(err, "SLUICE_LISTEN_THRIFT"))
+	// Health checks have no certificate to show, so over HTTP the front end is what asks for one.
+	if g.thrift, err = g.open(ctx, "listen.thrift", g.cfg.Listen.Thrift, "SLUICE_LISTEN_THRIFT", tls.RequireAndVerifyClientCert); err != nil {
+		return err
 	}
-	if g.http, err = lc.Listen(ctx, "tcp", g.cfg.Listen.HTTP); err != nil {
-		return fmt.Errorf("listen.http: %w", inUse(err, "SLUICE_LISTEN_HTTP"))
+	g.http, err = g.open(ctx, "listen.http", g.cfg.Listen.HTTP, "SLUICE_LISTEN_HTTP", tls.VerifyClientCertIfGiven)
+	return err
+}
+
+func (g *Gateway) open(ctx context.Context, key, address, env string, clients tls.ClientAuthType) (net.Listener, error) {
+	var conf *tls.Config
+	if g.cfg.TLS.Cert != "" {
+		var err error
+		if conf, err = newTLS(g.cfg.TLS, clients, g.log); err != nil {
+			return nil, err
+		}
 	}
-	return nil
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, inUse(err, env))
+	}
+	if conf != nil {
+		l = tls.NewListener(l, conf)
+	}
+	return l, nil
 }
 
 // announce tells in a file where the gateway listens.
@@ -132,7 +150,7 @@ func writeFile(path string, data []byte) error {
 
 // Endpoints tells where the gateway listens.
 func (g *Gateway) Endpoints() Endpoints {
-	return Endpoints{Thrift: g.thrift.Addr().String(), HTTP: g.http.Addr().String(), PID: os.Getpid()}
+	return Endpoints{Thrift: g.thrift.Addr().String(), HTTP: g.http.Addr().String(), TLS: g.cfg.TLS.Cert != "", PID: os.Getpid()}
 }
 
 // Run serves until ctx ends, then stops in reverse: no new work, the statements that run for a while, the connections,
@@ -172,7 +190,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return nil
 	})
 	front.Go(func() error {
-		return ops.Serve(frontCtx, g.http, ops.Handler(g.metrics.registry, g.checks(), map[string]http.Handler{"/cliservice": g.hs2}), g.log)
+		return ops.Serve(frontCtx, g.http, g.pages(), g.log)
 	})
 
 	err := front.Wait()
@@ -197,6 +215,15 @@ func (g *Gateway) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.ShutdownGrace)
 	defer cancel()
 	g.sessions.Drain(ctx)
+}
+
+// pages are what the HTTP port answers.
+func (g *Gateway) pages() http.Handler {
+	frontEnds := map[string]http.Handler{}
+	for _, path := range hs2.Paths(g.cfg.HS2.HTTPPath) {
+		frontEnds[path] = g.hs2
+	}
+	return ops.Handler(g.metrics.registry, g.checks(), frontEnds)
 }
 
 // checks are what must have been seen before the gateway is ready.

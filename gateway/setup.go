@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -93,6 +95,13 @@ func masterSecret(cfg config.Config) ([]byte, error) {
 	return secret, writeFile(file, append(secret, '\n'))
 }
 
+// derive makes a key for one purpose from the master secret, so that no two purposes share one.
+func derive(secret []byte, purpose string) []byte {
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(purpose))
+	return mac.Sum(nil)
+}
+
 func (g *Gateway) newLauncher(secret []byte) *launch.Launcher {
 	return launch.New(launch.Options{
 		Clusters: g.clusters, Drivers: map[engines.Kind]engines.Driver{spark.Kind: spark.Driver{}},
@@ -113,7 +122,7 @@ func (g *Gateway) newSessions() *session.Manager {
 	})
 }
 
-func (g *Gateway) newHS2() (*hs2.Server, error) {
+func (g *Gateway) newHS2(secret []byte) (*hs2.Server, error) {
 	authenticator, err := newAuthenticator(g.cfg, g.log)
 	if err != nil {
 		return nil, err
@@ -127,6 +136,9 @@ func (g *Gateway) newHS2() (*hs2.Server, error) {
 		MaxMessage: int64(g.cfg.HS2.MaxMessageSize), MaxConnections: g.cfg.HS2.MaxConnections, LoginTimeout: g.cfg.HS2.LoginTimeout,
 		PollTimeout: g.cfg.HS2.PollTimeout, FetchBytes: int64(g.cfg.HS2.FetchBytes), StackTraces: g.cfg.HS2.StackTraces,
 		CloseOnDisconnect: g.cfg.HS2.CloseOnDisconnect, DisconnectGrace: g.cfg.HS2.DisconnectGrace,
+		MessageTimeout: g.cfg.HS2.MessageTimeout,
+		HTTP: hs2.HTTPOptions{CookieKey: derive(secret, "hs2 cookies"), CookieAge: g.cfg.HS2.HTTPCookieAge,
+			Secure: g.cfg.TLS.Cert != "", ClientCert: g.cfg.TLS.ClientCA != "", Compress: g.cfg.HS2.HTTPCompression},
 		SparkVersion: g.cfg.Spark.Version, Hooks: g.audit.hs2(g.metrics.hs2()), Log: g.log,
 	}), nil
 }

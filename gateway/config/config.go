@@ -17,6 +17,7 @@ type Bytes int64
 // Config is the whole configuration. The tags name a key and say what it means; Default gives its value.
 type Config struct {
 	Listen        Listen             `koanf:"listen"`
+	TLS           TLS                `koanf:"tls"`
 	DataDir       string             `koanf:"data_dir" help:"Directory of the store, the master secret, spooled results and everything of local clusters."`
 	Secret        string             `koanf:"secret" help:"Master secret from which engine tokens are derived; the same on every replica. Empty: made once in data_dir." secret:"true"`
 	Store         Store              `koanf:"store"`
@@ -38,7 +39,14 @@ type Config struct {
 // Listen is where the gateway listens.
 type Listen struct {
 	Thrift string `koanf:"thrift" help:"Address of the HiveServer2 port, host:port; port 0 is any free one, data_dir/endpoints.json says which."`
-	HTTP   string `koanf:"http" help:"Address of the HTTP port: HiveServer2 over HTTP (/cliservice), health, readiness, metrics."`
+	HTTP   string `koanf:"http" help:"Address of the HTTP port: HiveServer2 over HTTP (hs2.http_path), health, readiness, metrics."`
+}
+
+// TLS is for both ports. The files are read again when they change.
+type TLS struct {
+	Cert     string `koanf:"cert" help:"Certificate of both ports with its chain, in PEM; a new one is used without a restart. Empty: no TLS."`
+	Key      string `koanf:"key" help:"The certificate's key, in PEM."`
+	ClientCA string `koanf:"client_ca" help:"Authorities in PEM: clients must show a certificate of one of them, too (JDBC: twoWay=true). Health and metrics ask for none."`
 }
 
 // Store is where sessions, operations and engines are recorded.
@@ -104,12 +112,16 @@ type HS2 struct {
 	SASL              bool          `koanf:"sasl" help:"SASL PLAIN, what clients do unless told otherwise; false: bare Thrift for clients set to NOSASL."`
 	MaxMessageSize    Bytes         `koanf:"max_message_size" help:"Largest request."`
 	LoginTimeout      time.Duration `koanf:"login_timeout" help:"How long a client may take to log in."`
+	MessageTimeout    time.Duration `koanf:"message_timeout" help:"How long one request may take to arrive once it has begun, and one reply to be taken."`
 	PollTimeout       time.Duration `koanf:"poll_timeout" help:"Longest wait of GetOperationStatus for a change."`
 	MaxConnections    int           `koanf:"max_connections" help:"Open connections at once."`
 	FetchBytes        Bytes         `koanf:"fetch_bytes" help:"About how large a reply to FetchResults may become; one row is always sent."`
 	StackTraces       bool          `koanf:"stack_traces" help:"Add the engine's stack trace to error messages."`
 	CloseOnDisconnect bool          `koanf:"close_on_disconnect" help:"Close sessions whose last connection is gone."`
 	DisconnectGrace   time.Duration `koanf:"disconnect_grace" help:"How long such a session waits for its client to come back."`
+	HTTPPath          string        `koanf:"http_path" help:"Path of HiveServer2 on the HTTP port, JDBC's httpPath. It answers at / and at Databricks' paths, too."`
+	HTTPCookieAge     time.Duration `koanf:"http_cookie_age" help:"For how long a cookie proves who a client over HTTP is, in place of its password; 0s gives out none."`
+	HTTPCompression   bool          `koanf:"http_compression" help:"Send replies over HTTP in gzip to clients that take it."`
 }
 
 // Session is about sessions and operations.
@@ -177,8 +189,9 @@ func Default() Config {
 		DataDir: defaultDataDir(),
 		Auth:    Auth{Mode: "none", ProxyUsers: map[string]ProxyUser{}, HadoopProxyUsers: map[string]string{}},
 		HS2: HS2{
-			SASL: true, MaxMessageSize: 100 << 20, LoginTimeout: 20 * time.Second, PollTimeout: 5 * time.Second,
+			SASL: true, MaxMessageSize: 100 << 20, LoginTimeout: 20 * time.Second, PollTimeout: 5 * time.Second, MessageTimeout: 2 * time.Minute,
 			MaxConnections: 4096, FetchBytes: 8 << 20, CloseOnDisconnect: true, DisconnectGrace: 30 * time.Second,
+			HTTPPath: "cliservice", HTTPCookieAge: time.Hour, HTTPCompression: true,
 		},
 		Store:         Store{ReplicaTimeout: 30 * time.Second},
 		Audit:         Audit{Store: true, Keep: 30 * 24 * time.Hour, FileSize: 100 << 20, Files: 10, Statements: "full", MaxStatement: 64 << 10, Buffer: 64 << 20},

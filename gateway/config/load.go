@@ -62,7 +62,7 @@ func Load(path string, environ []string) (Config, []Warning, error) {
 
 // expand makes the paths absolute.
 func (c *Config) expand() (err error) {
-	paths := []*string{&c.DataDir, &c.Spool.Dir, &c.Auth.File, &c.Spark.Home, &c.Spark.JavaHome}
+	paths := []*string{&c.DataDir, &c.Spool.Dir, &c.Auth.File, &c.TLS.Cert, &c.TLS.Key, &c.TLS.ClientCA, &c.Spark.Home, &c.Spark.JavaHome}
 	if c.Audit.File != "stdout" && c.Audit.File != "stderr" {
 		paths = append(paths, &c.Audit.File)
 	}

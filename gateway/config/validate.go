@@ -51,15 +51,8 @@ func (c Config) Validate() error {
 	if c.Secret != "" && len(c.Secret) < 32 {
 		wrong("secret", "must have at least 32 characters")
 	}
-	if c.HS2.MaxConnections < 1 {
-		wrong("hs2.max_connections", "must be at least 1")
-	}
-	if c.HS2.MaxMessageSize < 1<<20 || c.HS2.MaxMessageSize > 1<<30 {
-		wrong("hs2.max_message_size", "%s is not between 1MiB and 1GiB", c.HS2.MaxMessageSize)
-	}
-	if c.HS2.FetchBytes < 64<<10 || c.HS2.FetchBytes > c.HS2.MaxMessageSize {
-		wrong("hs2.fetch_bytes", "%s is not between 64KiB and hs2.max_message_size", c.HS2.FetchBytes)
-	}
+	c.HS2.validate(wrong)
+	c.TLS.validate(wrong)
 	c.validateProfiles(wrong)
 	c.validateStore(wrong)
 	if c.Spool.Dir != "" && c.Spool.Dir == c.DataDir {
@@ -100,6 +93,32 @@ func (c Config) validateProfiles(wrong complaint) {
 	}
 }
 
+func (h HS2) validate(wrong complaint) {
+	if h.MaxConnections < 1 {
+		wrong("hs2.max_connections", "must be at least 1")
+	}
+	if h.MaxMessageSize < 1<<20 || h.MaxMessageSize > 1<<30 {
+		wrong("hs2.max_message_size", "%s is not between 1MiB and 1GiB", h.MaxMessageSize)
+	}
+	if h.FetchBytes < 64<<10 || h.FetchBytes > h.MaxMessageSize {
+		wrong("hs2.fetch_bytes", "%s is not between 64KiB and hs2.max_message_size", h.FetchBytes)
+	}
+	if strings.ContainsAny(h.HTTPPath, ":*?# ") || slices.Contains([]string{"healthz", "readyz", "metrics", "sql"}, strings.Trim(h.HTTPPath, "/")) {
+		wrong("hs2.http_path", "%q is no path of its own, like cliservice or gateway/default/hive", h.HTTPPath)
+	}
+}
+
+func (t TLS) validate(wrong complaint) {
+	switch {
+	case t.Cert != "" && t.Key == "":
+		wrong("tls.key", "must name the key of tls.cert")
+	case t.Cert == "" && t.Key != "":
+		wrong("tls.cert", "must name the certificate of tls.key")
+	case t.Cert == "" && t.ClientCA != "":
+		wrong("tls.cert", "must be set when tls.client_ca is: without TLS clients show no certificate")
+	}
+}
+
 func (c Config) validateStore(wrong complaint) {
 	if c.Store.URL != "" && !strings.HasPrefix(c.Store.URL, "postgres://") && !strings.HasPrefix(c.Store.URL, "postgresql://") {
 		wrong("store.url", "must begin with postgres://; leave it empty for an SQLite file in data_dir")
@@ -109,7 +128,7 @@ func (c Config) validateStore(wrong complaint) {
 	}
 }
 
-func (a Audit) validate(wrong func(path, format string, args ...any)) {
+func (a Audit) validate(wrong complaint) {
 	if a.FileSize < 1<<20 {
 		wrong("audit.file_size", "%s is less than 1MiB", a.FileSize)
 	}
@@ -124,7 +143,7 @@ func (a Audit) validate(wrong func(path, format string, args ...any)) {
 // durationFits: what may be zero means "none"; the others drive timers.
 func durationFits(path string, d time.Duration) bool {
 	switch path {
-	case "session.query_timeout", "hs2.disconnect_grace", "shutdown_grace", "engine.max_lifetime", "engine.drain_timeout":
+	case "session.query_timeout", "hs2.disconnect_grace", "hs2.http_cookie_age", "shutdown_grace", "engine.max_lifetime", "engine.drain_timeout":
 		return d >= 0
 	case "engine.lease", "store.replica_timeout":
 		return d >= 3*time.Second

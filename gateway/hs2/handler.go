@@ -2,7 +2,6 @@ package hs2
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -32,38 +31,6 @@ type handler struct {
 
 // fetchSizeKey tells clients how many rows to ask for at once; Hive JDBC 4 refuses a server that does not tell.
 const fetchSizeKey = "hive.server2.thrift.resultset.default.fetch.size"
-
-// login proves who the client is. An authorization identity is whom it acts for.
-func (h *handler) login(ctx context.Context, authzid, user, password string) error {
-	id, err := h.server.opt.Auth.Authenticate(ctx, user, password)
-	if err == nil {
-		h.identity, h.target = &id, authzid
-		_, err = h.actFor(ctx, authzid)
-	} else {
-		err = h.server.loginFailure(err, h.log)
-	}
-	if err != nil {
-		h.server.loginRefused(Login{User: user, Target: authzid, Address: h.client, FrontEnd: h.frontEnd()}, err)
-		return saslFailure{err.Error()}
-	}
-	return nil
-}
-
-// loginFailure is what a client reads when it could not prove who it is.
-func (s *Server) loginFailure(err error, log *slog.Logger) error {
-	f := &session.Failure{Class: "SLUICE_LOGIN", SQLState: "28000", Message: "Error validating the login: the user name or the password is wrong"}
-	if !errors.Is(err, auth.ErrDenied) {
-		log.Error("authentication failed for a reason of ours", "error", err)
-		f = &session.Failure{Class: "SLUICE_LOGIN_UNAVAILABLE", SQLState: "08004", Message: "Error validating the login: authentication does not work at the moment"}
-	}
-	return f
-}
-
-func (s *Server) loginRefused(l Login, err error) {
-	if s.opt.Hooks.LoginRefused != nil {
-		s.opt.Hooks.LoginRefused(l, err)
-	}
-}
 
 // OpenSession implements tcli.TCLIService.
 func (h *handler) OpenSession(ctx context.Context, req *tcli.TOpenSessionReq) (*tcli.TOpenSessionResp, error) {

@@ -20,8 +20,19 @@ const (
 // maxNegotiation bounds a payload of the negotiation; a PLAIN response is a name and a password.
 const maxNegotiation = 64 << 10
 
-// errNotSASL says that the peer speaks something else, most likely Thrift without SASL.
-var errNotSASL = errors.New("the client does not speak SASL: it may be set to NOSASL, or speak another protocol")
+// notSASL says what a peer speaks whose first byte begins no SASL negotiation.
+func notSASL(first byte) error {
+	what := "the client does not speak SASL"
+	switch first {
+	case 0x80: // of a message in Thrift's strict form
+		what += ": it is set to NOSASL; set it to its default, or hs2.sasl to false for all"
+	case 0x16: // a record of a TLS handshake
+		what += ": it speaks TLS, which this port does only with tls.cert and tls.key"
+	case 'G', 'H', 'O', 'P':
+		what += ": it speaks HTTP, which is at listen.http"
+	}
+	return errors.New(what)
+}
 
 // saslFailure tells the client, in words that it shows to its user, why it may not come in.
 type saslFailure struct{ text string }
@@ -35,7 +46,7 @@ func readSASL(r io.Reader) (status byte, payload []byte, err error) {
 		return 0, nil, err
 	}
 	if head[0] < saslStart || head[0] > saslComplete {
-		return 0, nil, errNotSASL
+		return 0, nil, notSASL(head[0])
 	}
 	n := binary.BigEndian.Uint32(head[1:])
 	if n > maxNegotiation {
@@ -61,7 +72,7 @@ func negotiate(rw io.ReadWriter, check func(authzid, user, password string) erro
 		return err
 	}
 	if status != saslStart {
-		return errNotSASL
+		return notSASL(status)
 	}
 	if string(mechanism) != "PLAIN" {
 		return refuse(rw, saslFailure{fmt.Sprintf("Unsupported mechanism type %s: this server offers PLAIN", printable(mechanism))})

@@ -113,15 +113,15 @@ func TestNegotiateRefusesOtherProtocols(t *testing.T) {
 		sent []byte
 		err  string
 	}{
-		"Thrift without SASL":   {[]byte("\x80\x01\x00\x01\x00\x00\x00\x0bOpenSession"), errNotSASL.Error()},
-		"HTTP":                  {[]byte("GET / HTTP/1.1\r\n\r\n"), errNotSASL.Error()},
-		"TLS":                   {[]byte("\x16\x03\x01\x02\x00\x01\x00"), errNotSASL.Error()},
-		"begins with OK":        {saslMessage(saslOK, plain("", "ann", "pw")), errNotSASL.Error()},
+		"Thrift without SASL":   {[]byte("\x80\x01\x00\x01\x00\x00\x00\x0bOpenSession"), notSASL(0x80).Error()},
+		"HTTP":                  {[]byte("GET / HTTP/1.1\r\n\r\n"), notSASL('G').Error()},
+		"TLS":                   {[]byte("\x16\x03\x01\x02\x00\x01\x00"), notSASL(0x16).Error()},
+		"begins with OK":        {saslMessage(saslOK, plain("", "ann", "pw")), notSASL(0).Error()},
 		"START twice":           {append(start, saslMessage(saslStart, "PLAIN")...), "a SASL status of 1 where the PLAIN response was expected"},
 		"BAD":                   {append(start, saslMessage(saslBad, "no")...), "a SASL status of 3 where the PLAIN response was expected"},
 		"too large a start":     {[]byte{saslStart, 0, 1, 0, 1}, "a SASL message of 65537 bytes; 65536 are allowed"},
 		"too large a response":  {append(start, saslOK, 0xff, 0xff, 0xff, 0xff), "a SASL message of 4294967295 bytes; 65536 are allowed"},
-		"a status that is none": {append(start, 6, 0, 0, 0, 0), errNotSASL.Error()},
+		"a status that is none": {append(start, 6, 0, 0, 0, 0), notSASL(0).Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			asked, answer, err := speak(t, tc.sent, 1<<20, nil)

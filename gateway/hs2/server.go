@@ -5,6 +5,7 @@ package hs2
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -31,12 +32,14 @@ type Options struct {
 	MaxMessage        int64
 	MaxConnections    int
 	LoginTimeout      time.Duration
+	MessageTimeout    time.Duration // for one request to arrive, once it has begun, and for one reply to be taken
 	PollTimeout       time.Duration // longest wait of GetOperationStatus
 	FetchBytes        int64         // of one reply to FetchResults, about
 	StackTraces       bool
 	CloseOnDisconnect bool
 	DisconnectGrace   time.Duration
 	SparkVersion      string // told to clients before an engine is there
+	HTTP              HTTPOptions
 	Hooks             Hooks
 	Log               *slog.Logger
 }
@@ -58,8 +61,9 @@ type Login struct {
 
 // Server is the HiveServer2 front end.
 type Server struct {
-	opt  Options
-	wait sync.WaitGroup
+	opt     Options
+	cookies *cookies
+	wait    sync.WaitGroup
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
@@ -68,7 +72,7 @@ type Server struct {
 
 // New makes a Server.
 func New(opt Options) *Server {
-	return &Server{opt: opt, conns: map[net.Conn]struct{}{}, users: map[uuid.UUID]int{}}
+	return &Server{opt: opt, cookies: newCookies(opt.HTTP), conns: map[net.Conn]struct{}{}, users: map[uuid.UUID]int{}}
 }
 
 // Serve accepts connections until ctx ends, then closes them all and waits for what they do.
@@ -117,7 +121,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // linger lets a refused client read why: closing a connection with bytes of the client unread would reset it, and the
 // answer be lost. Clients send their response together with the mechanism that we refused.
 func linger(conn net.Conn) {
-	if c, ok := conn.(*net.TCPConn); ok {
+	if c, ok := conn.(interface{ CloseWrite() error }); ok { // TCP, and TLS over it
 		_ = c.CloseWrite()
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(time.Second))
@@ -130,6 +134,7 @@ var errClientGone = errors.New("the client is gone")
 // tells when it goes; the byte stays in the buffer.
 func watcher(conn net.Conn, in *bufio.Reader) func(context.Context) (context.Context, func()) {
 	return func(ctx context.Context) (context.Context, func()) {
+		_ = conn.SetReadDeadline(time.Time{}) // the request is here, and its call may take long
 		ctx, cancel := context.WithCancelCause(ctx)
 		gone := make(chan struct{})
 		go func() {
@@ -180,31 +185,29 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	log := s.opt.Log.With("client", client)
 	in := bufio.NewReaderSize(conn, 32<<10)
 	h := &handler{server: s, client: client, log: log, used: map[uuid.UUID]struct{}{}, watch: watcher(conn, in)}
-	if s.opt.SASL {
-		_ = conn.SetDeadline(time.Now().Add(s.opt.LoginTimeout))
-		err := negotiate(struct {
-			io.Reader
-			io.Writer
-		}{in, conn}, func(authzid, user, password string) error { return h.login(ctx, authzid, user, password) })
-		switch {
-		case errors.Is(err, io.EOF): // a port probe
-			return
-		case err != nil:
+	_ = conn.SetDeadline(time.Now().Add(s.opt.LoginTimeout))
+	if err := s.greet(ctx, h, conn, in); err != nil {
+		if !errors.Is(err, io.EOF) { // a port probe
 			log.Info("login refused", "error", err)
 			linger(conn)
-			return
 		}
-		_ = conn.SetDeadline(time.Time{})
+		return
 	}
-	t := newTransport(conn, in, s.opt.SASL, uint32(s.opt.MaxMessage))
+	_ = conn.SetDeadline(time.Time{})
+	t := newTransport(conn, in, s.opt.SASL, uint32(s.opt.MaxMessage), s.opt.MessageTimeout)
 	proto := thrift.NewTBinaryProtocolConf(t, tcli.Configuration(int32(s.opt.MaxMessage)))
 	processor := thrift.WrapProcessor(tcli.NewProcessor(h, h), s.observe)
 	defer s.disconnected(h)
 	for usable := true; usable && ctx.Err() == nil; {
+		if _, err := in.Peek(1); err != nil {
+			return
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(s.opt.MessageTimeout))
 		var err thrift.TException
 		usable, err = processor.Process(ctx, proto, proto)
 		if usable {
 			h.done()
+			_ = conn.SetReadDeadline(time.Time{})
 		}
 		var panicked *tcli.PanicError
 		switch {
@@ -214,6 +217,23 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 			log.Info("connection closed: the client's bytes are no call that we know", "error", err)
 		}
 	}
+}
+
+// greet brings a connection to where its first call can come: TLS, then the login.
+func (s *Server) greet(ctx context.Context, h *handler, conn net.Conn, in *bufio.Reader) error {
+	if c, ok := conn.(*tls.Conn); ok {
+		if err := c.HandshakeContext(ctx); err != nil {
+			return fmt.Errorf("no TLS: %w", err)
+		}
+	}
+	if !s.opt.SASL {
+		return nil
+	}
+	rw := struct {
+		io.Reader
+		io.Writer
+	}{in, conn}
+	return negotiate(rw, func(authzid, user, password string) error { return h.login(ctx, authzid, user, password) })
 }
 
 // observe tells how long each call took.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"time"
 
 	"github.com/apache/thrift/lib/go/thrift"
 )
@@ -17,12 +18,13 @@ import (
 // messages may span frames and frames hold several messages, so frames are read as a stream of bytes. A reply is
 // written at once, in one frame, when it is complete: a failure half-way must not leave half a reply on the wire.
 type transport struct {
-	conn   net.Conn
-	in     *bufio.Reader
-	framed bool
-	max    uint32 // bytes of a frame
-	left   uint32 // of the current frame
-	out    []byte
+	conn     net.Conn
+	in       *bufio.Reader
+	framed   bool
+	max      uint32        // bytes of a frame
+	patience time.Duration // for a reply to be taken
+	left     uint32        // of the current frame
+	out      []byte
 }
 
 const frameHeader = 4
@@ -30,8 +32,8 @@ const frameHeader = 4
 // keepBuffer is how much of a reply's buffer is kept for the next one.
 const keepBuffer = 1 << 20
 
-func newTransport(conn net.Conn, in *bufio.Reader, framed bool, max uint32) *transport {
-	t := &transport{conn: conn, in: in, framed: framed, max: max}
+func newTransport(conn net.Conn, in *bufio.Reader, framed bool, max uint32, patience time.Duration) *transport {
+	t := &transport{conn: conn, in: in, framed: framed, max: max, patience: patience}
 	t.reset()
 	return t
 }
@@ -93,6 +95,9 @@ func (t *transport) Flush(context.Context) error {
 			return nil
 		}
 		binary.BigEndian.PutUint32(t.out, uint32(len(t.out)-frameHeader))
+	}
+	if err := t.conn.SetWriteDeadline(time.Now().Add(t.patience)); err != nil {
+		return transportError(err)
 	}
 	_, err := t.conn.Write(t.out)
 	return transportError(err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/apache/thrift/lib/go/thrift"
 	"github.com/stretchr/testify/require"
@@ -30,8 +31,10 @@ func (w *written) Write(p []byte) (int, error) {
 	return len(p), w.err
 }
 
+func (w *written) SetWriteDeadline(time.Time) error { return nil }
+
 func reading(in io.Reader, framed bool, max uint32) *transport {
-	return newTransport(nil, bufio.NewReader(in), framed, max)
+	return newTransport(nil, bufio.NewReader(in), framed, max, time.Minute)
 }
 
 func TestTransportReads(t *testing.T) {
@@ -115,7 +118,7 @@ func TestTransportWrites(t *testing.T) {
 	}{"framed": {true, frame("hello")}, "bare": {false, "hello"}} {
 		t.Run(name, func(t *testing.T) {
 			conn := &written{}
-			tr := newTransport(conn, nil, tc.framed, 16)
+			tr := newTransport(conn, nil, tc.framed, 16, time.Minute)
 			for range 2 { // the second reply begins anew
 				conn.pieces = nil
 				for _, part := range []string{"he", "", "llo"} {
@@ -133,13 +136,13 @@ func TestTransportWrites(t *testing.T) {
 
 func TestTransportFlushesNothing(t *testing.T) {
 	conn := &written{}
-	require.NoError(t, newTransport(conn, nil, true, 16).Flush(t.Context()))
+	require.NoError(t, newTransport(conn, nil, true, 16, time.Minute).Flush(t.Context()))
 	require.Empty(t, conn.pieces, "an empty frame means something to some clients")
 }
 
 func TestTransportForgetsAReplyThatFailed(t *testing.T) {
 	conn := &written{err: net.ErrClosed}
-	tr := newTransport(conn, nil, true, 16)
+	tr := newTransport(conn, nil, true, 16, time.Minute)
 	_, _ = tr.Write([]byte("lost"))
 	require.True(t, isEnd(tr.Flush(t.Context())))
 	conn.err, conn.pieces = nil, nil
@@ -150,7 +153,7 @@ func TestTransportForgetsAReplyThatFailed(t *testing.T) {
 
 // One large reply must not hold its memory for as long as the connection lives.
 func TestTransportGivesBackLargeBuffers(t *testing.T) {
-	tr := newTransport(&written{}, nil, true, 16)
+	tr := newTransport(&written{}, nil, true, 16, time.Minute)
 	_, _ = tr.Write(make([]byte, keepBuffer))
 	require.NoError(t, tr.Flush(t.Context()))
 	require.LessOrEqual(t, cap(tr.out), keepBuffer)

@@ -23,8 +23,11 @@ type Check struct {
 // checkTime bounds one look at everything.
 const checkTime = 5 * time.Second
 
+// idleTime is how long a connection may wait for its next request, as in HiveServer2: drivers keep one for each session.
+const idleTime = 30 * time.Minute
+
 // Handler answers /healthz (the process lives), /readyz (stores and clusters were really seen just now) and /metrics.
-// Every other path is asked of the front ends, by path.
+// Every other path is asked of the front ends, by gin's patterns.
 func Handler(registry *prometheus.Registry, checks []Check, frontEnds map[string]http.Handler) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
@@ -49,7 +52,6 @@ func Handler(registry *prometheus.Registry, checks []Check, frontEnds map[string
 	})
 	for path, h := range frontEnds {
 		r.Any(path, gin.WrapH(h))
-		r.Any(path+"/", gin.WrapH(h))
 	}
 	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
 	return r
@@ -57,7 +59,7 @@ func Handler(registry *prometheus.Registry, checks []Check, frontEnds map[string
 
 // Serve answers on the listener until ctx ends.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idleTime, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)

@@ -92,8 +92,8 @@ func TestUnknownPath(t *testing.T) {
 // Clients of a front end ask with a slash at the end and without; neither may be sent on, because they do not follow.
 func TestFrontEnds(t *testing.T) {
 	front := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Method+" "+r.URL.Path) })
-	h := Handler(prometheus.NewRegistry(), nil, map[string]http.Handler{"/front": front})
-	for _, path := range []string{"/front", "/front/"} {
+	h := Handler(prometheus.NewRegistry(), nil, map[string]http.Handler{"/front": front, "/front/*rest": front})
+	for _, path := range []string{"/front", "/front/", "/front/more"} {
 		code, body := get(t, h, path)
 		require.Equal(t, http.StatusOK, code)
 		require.Equal(t, "GET "+path, body)
