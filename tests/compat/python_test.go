@@ -52,6 +52,8 @@ func TestPyHive(t *testing.T) {
 	})
 	can("cancel", func(t *testing.T, said []string) { require.Equal(t, []string{"CANCELED_STATE True", "[(2,)]"}, said) })
 	can("log", requireLog)
+	can("timeout", func(t *testing.T, said []string) { requireTimeout(t, said, "HYT00") })
+	can("TLS", func(t *testing.T, said []string) { require.Equal(t, []string{"[(1,)]", "refused"}, said) })
 	idle(t)
 }
 
@@ -61,6 +63,14 @@ func requireLog(t *testing.T, said []string) {
 	require.GreaterOrEqual(t, len(said), 2)
 	require.Equal(t, "INFO  : Total jobs = 1", said[0])
 	require.Regexp(t, `^INFO  : Stage \d+: \d+ of 16 tasks`, said[1])
+}
+
+// requireTimeout wants the time limit that the session asked for.
+func requireTimeout(t *testing.T, said []string, state string) {
+	t.Helper()
+	require.Len(t, said, 1)
+	require.Contains(t, said[0], state)
+	require.Contains(t, said[0], "time limit of 2s")
 }
 
 func TestImpyla(t *testing.T) {
@@ -83,14 +93,13 @@ func TestImpyla(t *testing.T) {
 		require.Equal(t, []string{"2501 3121251 [2498, None, None] row 2500"}, said)
 	})
 	can("errors", func(t *testing.T, said []string) {
-		for i, cause := range causes { // impyla drops the SQLSTATE
-			_, class, _ := strings.Cut(cause, " ")
-			require.Contains(t, said[i], class)
-		}
+		requireClasses(t, said[:len(causes)])
 		require.Equal(t, []string{"[('goes on',)]"}, said[len(causes):])
 	})
 	can("cancel", func(t *testing.T, said []string) { require.Equal(t, []string{"CANCELED_STATE True", "[(2,)]"}, said) })
 	can("log", requireLog)
+	can("timeout", func(t *testing.T, said []string) { requireTimeout(t, said, "") })
+	can("TLS", func(t *testing.T, said []string) { require.Equal(t, []string{"[(1,)]", "[(1,)]"}, said) })
 	can("metadata", func(t *testing.T, said []string) {
 		require.Equal(t, []string{"databases ['compat', 'default']", "exists True False True", "tables ['looked', 'seen']",
 			"columns [('id', 'INT'), ('name', 'VARCHAR(10)'), ('price', 'DECIMAL(10,2)'), ('tags', 'ARRAY<STRING>')]", "functions True"}, said)

@@ -182,9 +182,19 @@ func Run(t T, name string, args ...string) Result {
 // BeelineArgs are the command and arguments of stock Beeline, from Spark's own jars.
 func BeelineArgs(t T, g *Gateway, url, user string, args ...string) []string {
 	t.Helper()
-	all := []string{Java(t), "-cp", SparkHome(t) + "/jars/*", "org.apache.hive.beeline.BeeLine",
-		"-u", "jdbc:hive2://" + g.Thrift + url, "-n", user}
+	return beelineArgs(t, g.Thrift, url, user, args)
+}
+
+func beelineArgs(t T, address, url, user string, args []string) []string {
+	all := []string{Java(t), "-cp", SparkHome(t) + "/jars/*", "org.apache.hive.beeline.BeeLine", "-u", "jdbc:hive2://" + address + url, "-n", user}
 	return append(all, args...)
+}
+
+// BeelineAt runs stock Beeline against another address than a gateway's Thrift port.
+func BeelineAt(t T, address, url, user string, args ...string) Result {
+	t.Helper()
+	all := beelineArgs(t, address, url, user, args)
+	return Run(t, all[0], all[1:]...)
 }
 
 // Beeline runs stock Beeline.

@@ -40,9 +40,9 @@ public class Jdbc {
   }
 
   void all(String mode) {
-    if (mode.equals("http")) { section("http", () -> link(HTTP, ";transportMode=http;httpPath=cliservice")); return; }
-    if (mode.startsWith("tls=")) { section("TLS", () -> link(HOST, ";ssl=true;" + mode.substring(4))); return; }
     section("connect", () -> link(HOST, ""));
+    section("HTTP", () -> link(HTTP, ";transportMode=http;httpPath=cliservice"));
+    section("TLS", this::tls);
     section("types", () -> query("/default?spark.sql.session.timeZone=UTC", System.getenv("SQL_TYPES")));
     section("pages", this::pages);
     section("errors", this::errors);
@@ -75,6 +75,16 @@ public class Jdbc {
       print(c, "SELECT current_database() AS db, '${who}' AS who");
       print(c, "SET spark.sql.shuffle.partitions");
       say("valid " + c.isValid(5));
+    }
+  }
+
+  void tls() throws SQLException {
+    String host = System.getenv("HS2_HOST") + ":", store = ";ssl=true;sslTrustStore=" + System.getenv("TLS_STORE") + ";trustStorePassword=changeit";
+    String[] hosts = {host + System.getenv("TLS_PORT"), host + System.getenv("TLS_HTTP_PORT")}, rest = {"/default", "/default;transportMode=http;httpPath=cliservice"};
+    for (int i = 0; i < 2; i++) {
+      try (Connection c = connect(hosts[i], rest[i] + store, "ann")) { print(c, "SELECT 1"); }
+      try (Connection c = connect(hosts[i], rest[i] + ";ssl=true", "ann")) { say("trusted without a reason"); }
+      catch (SQLException e) { say("refused"); }
     }
   }
 

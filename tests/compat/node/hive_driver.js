@@ -1,5 +1,6 @@
 // Runs npm's hive-driver and prints what a program sees, in sections.
 'use strict';
+const { readFileSync } = require('fs');
 const hive = require('hive-driver');
 const { TCLIService, TCLIService_types: types } = hive.thrift;
 const utils = new hive.HiveUtils(types);
@@ -7,12 +8,14 @@ const env = process.env;
 
 async function section(name, step) {
   console.log('## ' + name);
+  const began = Date.now();
   try {
     await step();
   } catch (e) {
     console.log('FAILED ' + String(e.message || e).split('\n')[0]);
     console.error(e);
   }
+  console.error(`${name} took ${Date.now() - began} ms`);
 }
 
 function tcp() {
@@ -23,6 +26,12 @@ function tcp() {
 function http() {
   return new hive.HiveClient(TCLIService, types).connect({ host: env.HS2_HOST, port: Number(env.HS2_HTTP_PORT), options: { path: '/cliservice', https: false } },
     new hive.connections.HttpConnection(), new hive.auth.PlainHttpAuthentication({ username: 'ann', password: 'x' }));
+}
+
+function secure(over) {
+  const [port, options] = over === 'http' ? [env.TLS_HTTP_PORT, { path: '/cliservice', https: true, ca: readFileSync(env.TLS_CA) }] : [env.TLS_PORT, { ssl: true, ca: readFileSync(env.TLS_CA) }];
+  const [connection, auth] = over === 'http' ? [new hive.connections.HttpConnection(), hive.auth.PlainHttpAuthentication] : [new hive.connections.TcpConnection(), hive.auth.PlainTcpAuthentication];
+  return new hive.HiveClient(TCLIService, types).connect({ host: env.HS2_HOST, port: Number(port), options }, connection, new auth({ username: 'ann', password: 'x' }));
 }
 
 async function inSession(dial, conf, step) {
@@ -80,6 +89,18 @@ const errors = () => inSession(tcp, {}, async (s) => {
   print(await query(s, "SELECT 'goes on' AS x"));
 });
 
+const timeout = () => inSession(tcp, { 'sluice.query_timeout': '2s' }, async (s) => {
+  try {
+    print(await query(s, env.SQL_ENDLESS));
+  } catch (e) {
+    console.log(`${e.message}: ${e.response.errorMessage}`);
+  }
+});
+
+const tls = async () => {
+  for (const over of ['binary', 'http']) await inSession(() => secure(over), {}, async (s) => print(await query(s, 'SELECT 1 AS one')));
+};
+
 const cancel = () => inSession(tcp, {}, async (s) => {
   const op = await s.executeStatement(env.SQL_ENDLESS, { runAsync: true });
   let progress = '';
@@ -117,6 +138,8 @@ const metadata = () => inSession(tcp, {}, async (s) => {
   await section('errors', errors);
   await section('cancel', cancel);
   await section('metadata', metadata);
+  await section('timeout', timeout);
   await section('HTTP', () => link(http));
+  await section('TLS', tls);
   process.exit(0);
 })();

@@ -5,7 +5,7 @@ import time
 from impala.dbapi import connect as dial
 from impala.error import Error
 
-from sections import ENDLESS, ERRORS, HOST, HTTP_PORT, PAGES, PORT, TYPES, section, without_time
+from sections import CA, ENDLESS, ERRORS, HOST, HTTP_PORT, PAGES, PORT, TLS_HTTP_PORT, TLS_PORT, TYPES, section, without_time
 
 
 def connect(**more):
@@ -75,6 +75,19 @@ def cancel():
             print(without_time(line))
 
 
+def timeout():
+    cursor = connect().cursor(configuration={"sluice.query_timeout": "2s"})
+    try:
+        cursor.execute(ENDLESS)
+    except Error as e:
+        print(str(e).replace("\n", " "))
+
+
+def tls():
+    for more in ({"port": TLS_PORT}, {"port": TLS_HTTP_PORT, "use_http_transport": True, "http_path": "cliservice"}):
+        print(query(connect(use_ssl=True, ca_cert=CA, **more).cursor(), "SELECT 1"))
+
+
 def metadata():
     cursor = connect().cursor()
     cursor.get_databases()
@@ -94,3 +107,5 @@ section("errors", errors)
 section("cancel", cancel)
 section("metadata", metadata)
 section("HTTP", lambda: link(port=HTTP_PORT, use_http_transport=True, http_path="cliservice"))
+section("timeout", timeout)
+section("TLS", tls)

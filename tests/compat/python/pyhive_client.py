@@ -1,10 +1,12 @@
 """PyHive, as a program uses it."""
 
+import os
+import ssl
 import time
 
 from pyhive import hive
 
-from sections import BUSY, ENDLESS, ERRORS, HOST, HTTP_PORT, PAGES, PORT, TYPES, first_words, section, without_time
+from sections import ENDLESS, ERRORS, HOST, HTTP_PORT, PAGES, PORT, TLS_HTTP_PORT, TYPES, first_words, section, without_time
 
 STATES = hive.ttypes.TOperationState
 
@@ -70,9 +72,31 @@ def cancel():
             print(without_time(line))
 
 
+def timeout():
+    cursor = connect(configuration={"sluice.query_timeout": "2s"}).cursor()
+    try:
+        cursor.execute(ENDLESS)
+    except hive.OperationalError as e:
+        print(first_words(e.args[0].status))
+
+
+def tls():
+    """Over HTTP; PyHive has no TLS on the binary port. Whom it trusts is told by SSL_CERT_FILE."""
+    for trusted in (True, False):
+        if not trusted:
+            del os.environ["SSL_CERT_FILE"]
+        try:
+            with connect(port=TLS_HTTP_PORT, scheme="https", ssl_cert="required", password="x", auth="BASIC") as c:
+                print(query(c.cursor(), "SELECT 1"))
+        except ssl.SSLError:
+            print("refused")
+
+
 section("connect", link)
 section("types", types)
 section("pages", pages)
 section("errors", errors)
 section("cancel", cancel)
 section("HTTP", lambda: link(port=HTTP_PORT, scheme="http", password="x", auth="BASIC"))
+section("timeout", timeout)
+section("TLS", tls)

@@ -7,6 +7,7 @@ import traceback
 
 HOST, PORT, HTTP_PORT = os.environ["HS2_HOST"], int(os.environ["HS2_PORT"]), int(os.environ["HS2_HTTP_PORT"])
 TYPES, PAGES, ENDLESS, BUSY = (os.environ["SQL_" + n] for n in ("TYPES", "PAGES", "ENDLESS", "BUSY"))
+TLS_PORT, TLS_HTTP_PORT, CA = int(os.environ["TLS_PORT"]), int(os.environ["TLS_HTTP_PORT"]), os.environ["TLS_CA"]
 ERRORS = os.environ["SQL_ERRORS"].split(";")
 
 
