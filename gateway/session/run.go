@@ -184,7 +184,7 @@ func (o *Operation) answer(ctx context.Context, st statement) bool {
 		o.Session.remember(ctx, st) // whether it exists is seen when an engine is needed
 		o.give(nil)
 	case ping:
-		o.give(one())
+		o.give(one(st.name))
 	default:
 		return false
 	}
@@ -374,9 +374,9 @@ func textRecord(columns, values []string) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// one is the result of SELECT 1.
-func one() arrow.RecordBatch {
-	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "1", Type: arrow.PrimitiveTypes.Int32}}, nil))
+// one is the result of SELECT 1 AS name.
+func one(name string) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: name, Type: arrow.PrimitiveTypes.Int32}}, nil))
 	defer b.Release()
 	b.Field(0).(*array.Int32Builder).Append(1)
 	return b.NewRecordBatch()
