@@ -137,12 +137,15 @@ func TestEngineLost(t *testing.T) {
 	before := gateway.Engines()
 	c := testbed.StartEnv(t, statements(), args[0], args[1:]...)
 	testbed.Until(t, 2*time.Minute, "every statement runs", func() bool { return strings.Contains(c.Err(), "all statements run") })
+	killed := 0
 	for _, pid := range gateway.Engines() {
 		if !contains(before, pid) {
 			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+			killed++
 		}
 	}
-	out := split(t, c.Wait())
+	require.Equal(t, 1, killed)
+	out := ended(t, c, 2*time.Minute)
 	for _, d := range drivers {
 		t.Run(d.name, func(t *testing.T) {
 			record.Can(t, d.name, "engine lost", func(t *testing.T) {

@@ -113,8 +113,13 @@ type sections struct {
 func program(t *testing.T, name string, args ...string) sections {
 	t.Helper()
 	prepare(t)
-	c := testbed.StartEnv(t, statements(), name, args...)
-	limit := time.AfterFunc(3*time.Minute, func() { _ = c.Cmd.Process.Kill() }) // what it has said until then is shown
+	return ended(t, testbed.StartEnv(t, statements(), name, args...), 3*time.Minute)
+}
+
+// ended waits for a program for so long; what it has said until then is shown.
+func ended(t *testing.T, c *testbed.Client, most time.Duration) sections {
+	t.Helper()
+	limit := time.AfterFunc(most, func() { _ = c.Cmd.Process.Kill() })
 	defer limit.Stop()
 	return split(t, c.Wait())
 }

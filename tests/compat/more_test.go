@@ -33,7 +33,14 @@ func TestGohive(t *testing.T) {
 			strings.Repeat("<nil>|", 18) + "<nil>"}, said)
 	})
 	can("pages", func(t *testing.T, said []string) { require.Equal(t, []string{"2501 3121251 2 row 2500"}, said) })
-	can("errors", func(t *testing.T, said []string) { requireClasses(t, said) })
+	can("errors", func(t *testing.T, said []string) {
+		// of an error that comes with a page the driver keeps no word, only that it is one
+		require.Contains(t, said[len(causes)-1], "ERROR_STATUS")
+		for i, cause := range causes[:len(causes)-1] {
+			_, class, _ := strings.Cut(cause, " ")
+			require.Contains(t, said[i], class)
+		}
+	})
 	can("timeout", func(t *testing.T, said []string) { requireTimeout(t, said, "") })
 	can("TLS", func(t *testing.T, said []string) { require.Equal(t, []string{"1", "refused", "1", "refused"}, said) })
 	idle(t)

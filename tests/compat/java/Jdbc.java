@@ -252,8 +252,10 @@ public class Jdbc {
     section("engine lost", () -> {
       try (Connection c = connect(HOST, "/default", "lost"); Statement s = c.createStatement()) {
         Thread watch = new Thread(() -> {
-          try { while (log(s).stream().noneMatch(l -> l.contains("Stage "))) Thread.sleep(50); }
-          catch (Exception e) { e.printStackTrace(); }
+          for (boolean runs = false; !runs; ) {
+            try { Thread.sleep(50); runs = log(s).stream().anyMatch(l -> l.contains("Stage ")); }
+            catch (Exception e) { } // not begun yet
+          }
           running.countDown();
         });
         s.execute("SET spark.sql.shuffle.partitions=13");
@@ -261,6 +263,7 @@ public class Jdbc {
         try { s.execute(System.getenv("SQL_ENDLESS")); say("no error"); }
         catch (SQLException e) { say(failure(e)); }
         watch.join();
+        System.err.println(name + " has its error");
         print(c, "SET spark.sql.shuffle.partitions");
         print(c, "SELECT count(*) FROM range(5)");
       }

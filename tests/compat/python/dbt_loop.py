@@ -10,11 +10,7 @@ from dbt.cli.main import dbtRunner
 
 from sections import section
 
-# dbt writes beside the project's files.
-project = shutil.copytree(sys.argv[1], os.path.join(tempfile.mkdtemp(), "project"))
-
-
-def run(command):
+def run(project, command):
     words = command.split("/")
     result = dbtRunner().invoke(["--quiet", "--no-use-colors", *words, "--project-dir", project, "--profiles-dir", project])
     if result.exception:
@@ -30,6 +26,8 @@ def run(command):
             print(name, [(c["name"], c["type"]) for c in nodes[name]["columns"].values()])
 
 
-for command in sys.argv[2:]:
-    section(command, lambda: run(command))
-shutil.rmtree(os.path.dirname(project))
+if __name__ == "__main__":  # dbt begins processes that read this file again
+    project = shutil.copytree(sys.argv[1], os.path.join(tempfile.mkdtemp(), "project"))  # dbt writes beside its files
+    for command in sys.argv[2:]:
+        section(command, lambda: run(project, command))
+    shutil.rmtree(os.path.dirname(project))
