@@ -82,7 +82,7 @@ func statements() []string {
 	_, httpPort, _ := net.SplitHostPort(gateway.HTTP)
 	_, tlsPort, _ := net.SplitHostPort(secured.Thrift)
 	_, httpsPort, _ := net.SplitHostPort(secured.HTTP)
-	return []string{"TLS_PORT=" + tlsPort, "TLS_HTTP_PORT=" + httpsPort, "TLS_CA=" + authority.CA(), "TLS_STORE=" + trustStore, "SSL_CERT_FILE=" + authority.CA(),
+	return []string{"PYTHONDONTWRITEBYTECODE=1", "TLS_PORT=" + tlsPort, "TLS_HTTP_PORT=" + httpsPort, "TLS_CA=" + authority.CA(), "TLS_STORE=" + trustStore, "SSL_CERT_FILE=" + authority.CA(),
 		"HS2_HOST=" + host, "HS2_PORT=" + port, "HS2_HTTP_PORT=" + httpPort, "SQL_TYPES=" + everyType, "SQL_PAGES=" + pages, "SQL_ENDLESS=" + endless,
 		"SQL_BUSY=" + busy, "SQL_ERRORS=" + strings.Join([]string{syntaxError, noTable, divideByZero, tooMuch}, ";")}
 }

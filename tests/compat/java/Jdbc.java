@@ -14,6 +14,7 @@ import java.util.concurrent.CountDownLatch;
 public class Jdbc {
   static final String HOST = System.getenv("HS2_HOST") + ":" + System.getenv("HS2_PORT");
   static final String HTTP = System.getenv("HS2_HOST") + ":" + System.getenv("HS2_HTTP_PORT");
+  static final java.io.PrintStream STDOUT = System.out; // for the sections alone: some drivers bring a logger
   static final PrintStreamPerThread OUT = new PrintStreamPerThread();
 
   final String name, scheme;
@@ -34,6 +35,7 @@ public class Jdbc {
   interface Step { void run() throws Exception; }
 
   public static void main(String[] args) throws Exception {
+    System.setOut(System.err);
     if (args[0].equals("lost")) lost(args);
     else for (String spec : Arrays.asList(args).subList(1, args.length)) new Jdbc(spec).all(args[0]);
     System.exit(0); // some drivers leave threads
@@ -59,7 +61,7 @@ public class Jdbc {
     System.err.printf("%s/%s took %.1f s%n", name, what, (System.nanoTime() - began) / 1e9);
   }
 
-  static void say(String line) { OUT.get().add(line); if (OUT.direct()) System.out.println(line); }
+  static void say(String line) { OUT.get().add(line); if (OUT.direct()) STDOUT.println(line); }
 
   Connection connect(String host, String rest, String user) throws SQLException {
     Properties p = new Properties();
@@ -245,7 +247,7 @@ public class Jdbc {
     running.await();
     System.err.println("all statements run");
     for (Thread t : threads) t.join();
-    for (List<String> lines : said) lines.forEach(System.out::println);
+    for (List<String> lines : said) lines.forEach(STDOUT::println);
   }
 
   void lost(CountDownLatch running) {

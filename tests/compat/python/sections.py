@@ -5,10 +5,10 @@ import re
 import sys
 import traceback
 
-HOST, PORT, HTTP_PORT = os.environ["HS2_HOST"], int(os.environ["HS2_PORT"]), int(os.environ["HS2_HTTP_PORT"])
-TYPES, PAGES, ENDLESS, BUSY = (os.environ["SQL_" + n] for n in ("TYPES", "PAGES", "ENDLESS", "BUSY"))
-TLS_PORT, TLS_HTTP_PORT, CA = int(os.environ["TLS_PORT"]), int(os.environ["TLS_HTTP_PORT"]), os.environ["TLS_CA"]
-ERRORS = os.environ["SQL_ERRORS"].split(";")
+HOST, PORT, HTTP_PORT = os.environ["HS2_HOST"], int(os.environ["HS2_PORT"]), int(os.environ.get("HS2_HTTP_PORT", 0))
+TYPES, PAGES, ENDLESS, BUSY = (os.environ.get("SQL_" + n) for n in ("TYPES", "PAGES", "ENDLESS", "BUSY"))
+TLS_PORT, TLS_HTTP_PORT, CA = int(os.environ.get("TLS_PORT", 0)), int(os.environ.get("TLS_HTTP_PORT", 0)), os.environ.get("TLS_CA")
+ERRORS = os.environ.get("SQL_ERRORS", "").split(";")
 
 
 def section(name, step):
