@@ -20,8 +20,8 @@ import (
 
 const jar = "org.apache.iceberg:iceberg-spark-runtime-3.5_2.12:1.9.2:jar"
 
-// lake is a gateway's configuration with an Iceberg runtime at HOME. Its catalogue is Hive's, whose lock table the local
-// metastore lacks.
+// lake is a gateway's configuration with an Iceberg runtime at HOME. The catalogue is Hive's, whose lock table the local
+// metastore lacks. It is one of Iceberg alone: in a mixed one dbt does not see which tables are Iceberg's.
 const lake = `
 runtimes:
   iceberg: {home: HOME}
@@ -30,8 +30,9 @@ profiles:
     runtime: iceberg
     conf:
       spark.sql.extensions: org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions
-      spark.sql.catalog.spark_catalog: org.apache.iceberg.spark.SparkSessionCatalog
-      spark.sql.catalog.spark_catalog.type: hive
+      spark.sql.catalog.lake: org.apache.iceberg.spark.SparkCatalog
+      spark.sql.catalog.lake.type: hive
+      spark.sql.defaultCatalog: lake
       spark.hadoop.iceberg.engine.hive.lock-enabled: "false"
 clusters:
   local: {closed_network: true}
