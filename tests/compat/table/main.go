@@ -78,7 +78,7 @@ func read() (map[string]map[string]bool, bool, error) {
 
 func render(seen map[string]map[string]bool) (string, error) {
 	var b strings.Builder
-	b.WriteString("# Clients\n\nEach of these is the stock client from its registry, run against a gateway with a real Spark 4.3 by `make compat`, which made this\npage: a tick stands where a test passed.\n\n")
+	b.WriteString("# Clients\n\nEach client is the stock one from its registry, run against a gateway with a real Spark 4.3 by `make clients`, which made this page:\na tick stands where a test passed. What DBeaver, Superset and Hue send is scripted over a driver.\n\n")
 	b.WriteString("| client | " + strings.Join(columns, " | ") + " |\n|" + strings.Repeat("---|", len(columns)+1) + "\n")
 	known := map[string]bool{}
 	for _, c := range clients {
@@ -150,5 +150,6 @@ const legend = `
 | timeout | a statement ends at its time limit and says so |
 | metadata | schemas, tables, views, columns with types and comments, functions, by the client's own calls |
 | log | lines or a bar of a running statement, with its stages |
-| HTTP, TLS | the same over HTTP with Basic; over TLS on both ports, as far as the client speaks it |
+| HTTP | what the column connect is, over HTTP with Basic |
+| TLS | a statement that needs no engine, over TLS on each port that the client can use it on, with the certificate verified |
 `
