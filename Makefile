@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 AREA ?= local
-AREAS := local runtimes replicas chaos
+AREAS := local hs2 runtimes replicas chaos
 VERSION ?= 0.1.0-dev
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 20s
@@ -39,17 +39,17 @@ lint:
 	go vet -tags e2e ./...
 	go run $(LINT) run ./...
 
-e2e: build ## real servers and stock clients: AREA=local, runtimes, replicas, chaos
+e2e: build ## real servers and stock clients: AREA=local, hs2, runtimes, replicas, chaos
 	go test -count=1 -timeout 20m -tags e2e ./tests/e2e/$(AREA)/...
 
-compat: build ## every stock client through a real Spark, and what docs/clients.md says of them; RUN=TestX for some
+compat: build ## every stock client through a real Spark, against docs/clients.md, and a corpus against Spark's own server; RUN=TestX
 	@rm -rf build/clients
 	go test -count=1 -p 1 -timeout 30m -tags e2e $(if $(RUN),-run '$(RUN)') ./tests/compat/...
 	go run -tags e2e ./tests/compat/table -check
 
 clients: build ## docs/clients.md anew, from a run of all clients
 	@rm -rf build/clients
-	go test -count=1 -p 1 -timeout 30m -tags e2e ./tests/compat/...
+	go test -count=1 -p 1 -timeout 30m -tags e2e ./tests/compat/ ./tests/compat/iceberg/
 	go run -tags e2e ./tests/compat/table
 
 bench: build ## AREA=hs2; writes build/bench/AREA.json

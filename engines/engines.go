@@ -177,13 +177,21 @@ type TableColumn struct {
 	Comment  string
 }
 
-// Query is a statement to run.
+// Query is a statement to run, or a question that no statement asks.
 type Query struct {
 	SQL        string
+	Functions  []string       // in place of SQL: list the functions that a schema has, named by its parts; the columns are FunctionName and so on
 	ReturnRows bool           // the text is known to be a query, not a command: saves a round trip
 	Tags       []string       // put on the engine's jobs; no commas
 	Progress   func(Progress) // called from Next, may be nil
 }
+
+// The columns that a Query for functions gives, by their places; others stand between them.
+const (
+	FunctionName  = 0
+	FunctionUsage = 3
+	FunctionClass = 4
+)
 
 // Progress is how far an execution has come.
 type Progress struct {

@@ -16,6 +16,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/spark/connectpb"
@@ -63,6 +64,7 @@ type execution struct {
 
 	reading sync.Mutex  // one reads the stream at a time
 	hasJob  atomic.Bool // the engine has told of a job, or of more
+	failed  atomic.Bool // the engine has said how it failed
 	began   time.Time
 
 	stream grpc.ServerStreamingClient[connectpb.ExecutePlanResponse] // nil when detached
@@ -86,7 +88,7 @@ type execution struct {
 // Start implements engines.Session.
 func (s *session) Start(ctx context.Context, id engines.OperationID, q engines.Query) (engines.Execution, error) {
 	e := &execution{s: s, id: id, q: q, step: commandStep, began: time.Now()}
-	if q.ReturnRows {
+	if q.ReturnRows || q.Functions != nil {
 		e.step = rowsStep
 	}
 	if err := e.execute(ctx); err != nil {
@@ -116,6 +118,11 @@ func (s *session) Attach(ctx context.Context, id engines.OperationID, at engines
 func (e *execution) Schema() *arrow.Schema { return e.schema }
 
 func (e *execution) plan() *connectpb.Plan {
+	if e.q.Functions != nil {
+		list := &connectpb.Catalog_ListFunctions{DbName: ptr(quoteParts(e.q.Functions))}
+		catalog := &connectpb.Catalog{CatType: &connectpb.Catalog_ListFunctions_{ListFunctions: list}}
+		return &connectpb.Plan{OpType: &connectpb.Plan_Root{Root: &connectpb.Relation{RelType: &connectpb.Relation_Catalog{Catalog: catalog}}}}
+	}
 	sql := &connectpb.Relation{RelType: &connectpb.Relation_Sql{Sql: &connectpb.SQL{Query: e.q.SQL}}}
 	if e.step == rowsStep {
 		return &connectpb.Plan{OpType: &connectpb.Plan_Root{Root: sql}}
@@ -267,6 +274,7 @@ func (e *execution) receive(ctx context.Context) (*connectpb.ExecutePlanResponse
 				return nil, e.s.translate(err)
 			}
 		case !f.cut() || over:
+			e.failed.Store(!f.cut() && f.code == codes.Internal)
 			return nil, e.s.translate(err)
 		}
 		select {
@@ -384,81 +392,6 @@ func (e *execution) current() step {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.step
-}
-
-// jobPatience is for how long Cancel waits until the engine has told of a job, and oldPatience how old an execution of a
-// server must be that tells of none.
-const (
-	jobPatience = 3 * time.Second
-	oldPatience = 500 * time.Millisecond
-)
-
-// observe takes in whether the execution has a job, or has come further.
-func (e *execution) observe(resp *connectpb.ExecutePlanResponse) {
-	switch r := resp.ResponseType.(type) {
-	case *connectpb.ExecutePlanResponse_ExecutionProgress_:
-		if len(r.ExecutionProgress.Stages) > 0 {
-			e.hasJob.Store(true)
-		}
-	case *connectpb.ExecutePlanResponse_ArrowBatch_, *connectpb.ExecutePlanResponse_SqlCommandResult_, *connectpb.ExecutePlanResponse_ResultComplete_:
-		e.hasJob.Store(true)
-	}
-}
-
-// awaitJob waits until the execution has a job. A server that is interrupted while it plans one submits the job all the
-// same and then waits for it no more: it would run to its end, and nobody could stop it.
-func (e *execution) awaitJob(ctx context.Context) {
-	patience := jobPatience
-	if e.s.roster != nil {
-		patience = time.Until(e.began.Add(oldPatience))
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for !e.hasJob.Load() && ctx.Err() == nil {
-		if !e.reading.TryLock() { // the reader takes in what comes
-			select {
-			case <-time.After(20 * time.Millisecond):
-			case <-ctx.Done():
-			}
-			continue
-		}
-		resp, err := e.once(ctx)
-		if err == nil {
-			e.last = resp.ResponseId
-			e.observe(resp)
-		}
-		e.reading.Unlock()
-		if err != nil && !errors.Is(err, io.EOF) { // the end of a stream that the server cut is none
-			return
-		}
-	}
-}
-
-// Cancel interrupts the execution on the engine. An interrupt that comes before the server has seen the execution
-// meets nothing, so it is repeated until it has hit, or there is nothing left to hit.
-func (e *execution) Cancel(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	e.awaitJob(ctx)
-	for try := 0; ; try++ {
-		resp, err := e.s.rpc.Interrupt(ctx, &connectpb.InterruptRequest{
-			SessionId: e.s.id, UserContext: e.s.user, ClientType: clientType,
-			InterruptType:                     connectpb.InterruptRequest_INTERRUPT_TYPE_OPERATION_ID,
-			Interrupt:                         &connectpb.InterruptRequest_OperationId{OperationId: e.current().operation(e.id)},
-			ClientObservedServerSideSessionId: e.s.server.Load(),
-		})
-		if err != nil {
-			return e.s.translate(err)
-		}
-		if len(resp.InterruptedIds) > 0 || try >= 20 {
-			return nil
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // Release implements engines.Execution.

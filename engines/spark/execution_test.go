@@ -333,6 +333,18 @@ func TestACommandsRowsComeWithItsAnswer(t *testing.T) {
 	require.NotEqual(t, id.String(), p.executed[0].GetOperationId(), "the first step has an id of its own")
 }
 
+// There is nothing to interrupt, and looking for it takes a second.
+func TestWhatHasFailedIsNotInterrupted(t *testing.T) {
+	p := &peer{script: rowsScript(t), cutAfter: map[int]error{1: status.Error(codes.Internal, "[DIVIDE_BY_ZERO] Division by zero. SQLSTATE: 22012")}}
+	e, err := connect(t, p).Start(t.Context(), uuid.New(), engines.Query{SQL: "SELECT 1/0", ReturnRows: true})
+	require.NoError(t, err)
+	_, _, err = e.Next(t.Context())
+	var failure *engines.Error
+	require.ErrorAs(t, err, &failure)
+	require.Equal(t, "22012", failure.SQLState)
+	require.NoError(t, e.Cancel(t.Context()), "an interrupt would be refused by this server")
+}
+
 func TestErrorsAreTakenApart(t *testing.T) {
 	for name, tc := range map[string]struct {
 		text, class, state string

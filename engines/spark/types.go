@@ -3,6 +3,7 @@ package spark
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -18,15 +19,15 @@ const (
 	charVarcharKey = "__CHAR_VARCHAR_TYPE_STRING"
 )
 
-// withSparkTypes completes an Arrow schema with what Arrow cannot say: the columns' names as written (Arrow's are made
-// unique inside structs), their comments, and the length of CHAR and VARCHAR.
+// withSparkTypes completes an Arrow schema with what Arrow cannot say: names as written (Arrow's are made unique inside
+// structs), the columns' comments, and the length of CHAR and VARCHAR.
 func withSparkTypes(schema *arrow.Schema, spark *connectpb.DataType_Struct) *arrow.Schema {
 	if spark == nil || len(spark.Fields) != schema.NumFields() {
 		return schema
 	}
 	fields := schema.Fields()
 	for i, sf := range spark.Fields {
-		fields[i].Name = sf.Name
+		fields[i].Name, fields[i].Type = sf.Name, withNames(fields[i].Type, sf.DataType)
 		meta := map[string]any{}
 		if sf.Metadata != nil {
 			_ = json.Unmarshal([]byte(*sf.Metadata), &meta) // an unreadable comment is no reason to fail
@@ -52,20 +53,54 @@ func withSparkTypes(schema *arrow.Schema, spark *connectpb.DataType_Struct) *arr
 	return arrow.NewSchema(fields, &md)
 }
 
+// withNames gives the fields of structs within a type their names as written. A type that stays as it is stays the same.
+func withNames(t arrow.DataType, spark *connectpb.DataType) arrow.DataType {
+	switch k := spark.GetKind().(type) {
+	case *connectpb.DataType_Udt:
+		return withNames(t, k.Udt.SqlType)
+	case *connectpb.DataType_Array_:
+		if list, ok := t.(*arrow.ListType); ok {
+			elem := list.ElemField()
+			if elem.Type = withNames(elem.Type, k.Array.ElementType); elem.Type != list.Elem() {
+				return arrow.ListOfField(elem)
+			}
+		}
+	case *connectpb.DataType_Map_:
+		if m, ok := t.(*arrow.MapType); ok {
+			key, item := m.KeyField(), m.ItemField()
+			key.Type, item.Type = withNames(key.Type, k.Map.KeyType), withNames(item.Type, k.Map.ValueType)
+			if key.Type != m.KeyType() || item.Type != m.ItemType() {
+				return arrow.MapOfFields(key, item)
+			}
+		}
+	case *connectpb.DataType_Struct_:
+		if st, ok := t.(*arrow.StructType); ok && st.NumFields() == len(k.Struct.Fields) {
+			fields, changed := st.Fields(), false
+			for i, sf := range k.Struct.Fields {
+				was := fields[i]
+				fields[i].Name, fields[i].Type = sf.Name, withNames(was.Type, sf.DataType)
+				changed = changed || fields[i].Name != was.Name || fields[i].Type != was.Type
+			}
+			if changed {
+				return arrow.StructOf(fields...)
+			}
+		}
+	}
+	return t
+}
+
 func tableColumns(st *connectpb.DataType_Struct) []engines.TableColumn {
 	var cols []engines.TableColumn
 	for _, f := range st.GetFields() {
-		c := engines.TableColumn{Name: f.Name, Type: typeText(f.DataType), Nullable: f.Nullable}
+		c := engines.TableColumn{Name: f.Name, Nullable: f.Nullable}
 		var meta struct {
 			Comment string `json:"comment"`
 			Char    string `json:"__CHAR_VARCHAR_TYPE_STRING"`
 		}
 		if f.Metadata != nil && json.Unmarshal([]byte(*f.Metadata), &meta) == nil {
 			c.Comment = meta.Comment
-			if meta.Char != "" {
-				c.Type = strings.ToUpper(meta.Char)
-			}
 		}
+		c.Type = (&speller{charTypes(meta.Char)}).text(f.DataType)
 		cols = append(cols, c)
 	}
 	return cols
@@ -76,9 +111,33 @@ var (
 	dayTime   = [...]string{"DAY", "HOUR", "MINUTE", "SECOND"}
 )
 
-// typeText is a type as Spark SQL writes it, in upper case.
-func typeText(t *connectpb.DataType) string {
+// stringType finds the types in a declaration that Spark carries as strings. What a user has named comes before a colon.
+var stringType = regexp.MustCompile(`(string(?: collate \w+)?|char\(\d+\)|varchar\(\d+\))(?:[,>]|$)`)
+
+// charTypes lists the string types of a declaration in their order, such as map<string,char(2)>.
+func charTypes(declared string) []string {
+	var out []string
+	for _, m := range stringType.FindAllStringSubmatch(declared, -1) {
+		out = append(out, strings.ToUpper(m[1]))
+	}
+	return out
+}
+
+// speller writes a type whose strings were declared as something else, in the order in which they stand.
+type speller struct{ strings []string }
+
+// text is a type as Spark SQL writes it, in upper case.
+func (s *speller) text(t *connectpb.DataType) string {
 	switch k := t.GetKind().(type) {
+	case *connectpb.DataType_String_:
+		if len(s.strings) > 0 {
+			next := s.strings[0]
+			s.strings = s.strings[1:]
+			return next
+		}
+		if c := k.String_.GetCollation(); c != "" && c != "UTF8_BINARY" {
+			return "STRING COLLATE " + c
+		}
 	case *connectpb.DataType_Null:
 		return "VOID"
 	case *connectpb.DataType_Binary:
@@ -120,17 +179,17 @@ func typeText(t *connectpb.DataType) string {
 	case *connectpb.DataType_Time_:
 		return fmt.Sprintf("TIME(%d)", orElse(k.Time.Precision, 6))
 	case *connectpb.DataType_Array_:
-		return "ARRAY<" + typeText(k.Array.ElementType) + ">"
+		return "ARRAY<" + s.text(k.Array.ElementType) + ">"
 	case *connectpb.DataType_Map_:
-		return "MAP<" + typeText(k.Map.KeyType) + ", " + typeText(k.Map.ValueType) + ">"
+		return "MAP<" + s.text(k.Map.KeyType) + ", " + s.text(k.Map.ValueType) + ">"
 	case *connectpb.DataType_Struct_:
 		parts := make([]string, len(k.Struct.Fields))
 		for i, f := range k.Struct.Fields {
-			parts[i] = f.Name + ": " + typeText(f.DataType)
+			parts[i] = f.Name + ": " + s.text(f.DataType)
 		}
 		return "STRUCT<" + strings.Join(parts, ", ") + ">"
 	case *connectpb.DataType_Udt:
-		return typeText(k.Udt.SqlType)
+		return s.text(k.Udt.SqlType)
 	case *connectpb.DataType_Unparsed_:
 		return strings.ToUpper(k.Unparsed.DataTypeString)
 	}

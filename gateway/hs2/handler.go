@@ -172,8 +172,12 @@ func (h *handler) ExecuteStatement(ctx context.Context, req *tcli.TExecuteStatem
 	for k, v := range req.ConfOverlay {
 		overlay[session.SettingKey(strings.TrimPrefix(k, "set:"))] = v
 	}
+	text, err := fromKyuubi(req.Statement, overlay)
+	if err != nil {
+		return &tcli.TExecuteStatementResp{Status: h.failed(err)}, nil
+	}
 	o, err := s.Execute(withTrace(ctx, overlay, s), session.ExecuteRequest{
-		Text: req.Statement, Overlay: overlay, Timeout: time.Duration(max(req.QueryTimeout, 0)) * time.Second,
+		Text: text, Overlay: overlay, Timeout: time.Duration(max(req.QueryTimeout, 0)) * time.Second,
 	})
 	if err != nil {
 		return &tcli.TExecuteStatementResp{Status: h.failed(err)}, nil

@@ -2,6 +2,7 @@ package hs2
 
 import (
 	"context"
+	"errors"
 	"regexp"
 	"slices"
 	"strconv"
@@ -52,15 +53,21 @@ var (
 	crossColumns    = columns("PKTABLE_CAT PKTABLE_SCHEM PKTABLE_NAME PKCOLUMN_NAME FKTABLE_CAT FKTABLE_SCHEM FKTABLE_NAME FKCOLUMN_NAME KEQ_SEQ:int UPDATE_RULE:int DELETE_RULE:int FK_NAME PK_NAME DEFERRABILITY:int")
 )
 
-// table collects the rows of a metadata result.
-type table struct{ b *array.RecordBuilder }
+// table writes the rows of a metadata result, a batch at a time, so that a large one is not in memory whole.
+type table struct {
+	b    *array.RecordBuilder
+	rows int
+	emit func(arrow.RecordBatch) error
+}
 
-func newTable(l layout) *table {
-	return &table{array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(l, nil))}
+const batchRows = 1000
+
+func newTable(l layout, emit func(arrow.RecordBatch) error) *table {
+	return &table{b: array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(l, nil)), emit: emit}
 }
 
 // add adds a row: strings, ints and bools in the order of the columns; nil is null.
-func (t *table) add(values ...any) {
+func (t *table) add(values ...any) error {
 	for i, v := range values {
 		f := t.b.Field(i)
 		if v == nil {
@@ -80,28 +87,37 @@ func (t *table) add(values ...any) {
 			f.Append(v.(bool))
 		}
 	}
+	if t.rows++; t.rows < batchRows {
+		return nil
+	}
+	return t.flush()
 }
 
-func (t *table) emit(o *session.Operation) error { return o.Emit(t.b.NewRecordBatch()) }
+func (t *table) flush() error {
+	t.rows = 0
+	return t.emit(t.b.NewRecordBatch())
+}
 
-// call runs a metadata call. It blocks, because clients fetch at once without asking for its state.
+// call runs a metadata call. It blocks until there are rows, because clients fetch at once without asking for its state.
 func (h *handler) call(ctx context.Context, handle *tcli.TSessionHandle, kind session.Kind, l layout, fill func(context.Context, *session.Operation, *table) error) (*tcli.TStatus, *tcli.TOperationHandle) {
 	s, err := h.session(handle)
 	if err != nil {
 		return h.failed(err), nil
 	}
 	o, err := s.Call(ctx, kind, func(ctx context.Context, o *session.Operation) error {
-		t := newTable(l)
+		t := newTable(l, o.Emit)
 		defer t.b.Release()
 		if err := fill(ctx, o, t); err != nil {
 			return err
 		}
-		return t.emit(o)
+		return t.flush() // an empty one too: it has the columns
 	})
 	if err != nil {
 		return h.failed(err), nil
 	}
-	if err := h.await(ctx, o); err != nil {
+	watched, stop := h.watch(ctx)
+	defer stop()
+	if _, err := o.Schema(watched); err != nil {
 		_ = o.Close(context.WithoutCancel(ctx))
 		return h.failed(err), nil
 	}
@@ -110,81 +126,127 @@ func (h *handler) call(ctx context.Context, handle *tcli.TSessionHandle, kind se
 
 func nothing(context.Context, *session.Operation, *table) error { return nil }
 
-// GetCatalogs implements tcli.TCLIService: no rows, as from Spark's own server.
+// GetCatalogs implements tcli.TCLIService. Where Spark has its own catalogue alone there are no rows, as from Spark's own
+// server, and nobody has to choose.
 func (h *handler) GetCatalogs(ctx context.Context, req *tcli.TGetCatalogsReq) (*tcli.TGetCatalogsResp, error) {
-	st, op := h.call(ctx, req.SessionHandle, "GetCatalogs", catalogColumns, nothing)
+	st, op := h.call(ctx, req.SessionHandle, "GetCatalogs", catalogColumns, func(ctx context.Context, o *session.Operation, t *table) error {
+		return o.Catalog(ctx, func(ctx context.Context, c *session.Catalog) error {
+			catalogs, err := c.Catalogs(ctx)
+			if err != nil || len(catalogs) == 1 {
+				return err
+			}
+			for _, name := range catalogs {
+				if err := t.add(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
 	return &tcli.TGetCatalogsResp{Status: st, OperationHandle: op}, nil
+}
+
+// inCatalogs calls f for each catalogue that a request means: the one it names, or the session's current one, or all
+// for a pattern that every name matches.
+func inCatalogs(ctx context.Context, o *session.Operation, name string, f func(ctx context.Context, c *session.Catalog, catalog string) error) error {
+	return o.Catalog(ctx, func(ctx context.Context, c *session.Catalog) error {
+		if name != "%" && name != "*" {
+			return f(ctx, c, name)
+		}
+		all, err := c.Catalogs(ctx)
+		if err != nil {
+			return err
+		}
+		for _, catalog := range all {
+			if err := f(ctx, c, catalog); err != nil && c.Gone(ctx, err) {
+				return err
+			} // one catalogue that cannot be reached must not hide the others
+		}
+		return nil
+	})
 }
 
 // GetSchemas implements tcli.TCLIService.
 func (h *handler) GetSchemas(ctx context.Context, req *tcli.TGetSchemasReq) (*tcli.TGetSchemasResp, error) {
 	st, op := h.call(ctx, req.SessionHandle, "GetSchemas", schemaColumns, func(ctx context.Context, o *session.Operation, t *table) error {
-		return o.Catalog(ctx, func(ctx context.Context, c *session.Catalog) error {
-			schemas, err := matching(ctx, c, (*string)(req.SchemaName))
-			for _, s := range append(schemas, globalTemp((*string)(req.SchemaName))...) {
-				t.add(s, "")
+		return inCatalogs(ctx, o, string(req.GetCatalogName()), func(ctx context.Context, c *session.Catalog, catalog string) error {
+			schemas, err := matching(ctx, c, catalog, (*string)(req.SchemaName))
+			if err != nil {
+				return err
 			}
-			return err
+			for _, s := range schemas {
+				if err := t.add(s, catalog); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	})
 	return &tcli.TGetSchemasResp{Status: st, OperationHandle: op}, nil
 }
 
 // globalTemp is the schema of global temporary views, which SHOW NAMESPACES leaves out.
-func globalTemp(pattern *string) []string {
-	if like(pattern)("global_temp") {
-		return []string{"global_temp"}
-	}
-	return nil
-}
+const globalTemp = "global_temp"
 
-func matching(ctx context.Context, c *session.Catalog, pattern *string) ([]string, error) {
-	schemas, err := c.Schemas(ctx)
+// matching lists the schemas of a catalogue that match.
+func matching(ctx context.Context, c *session.Catalog, catalog string, pattern *string) ([]string, error) {
+	schemas, err := c.Schemas(ctx, catalog)
 	match := like(pattern)
-	return slices.DeleteFunc(schemas, func(s string) bool { return !match(s) }), err
+	schemas = slices.DeleteFunc(schemas, func(s string) bool { return !match(s) })
+	if match(globalTemp) && (catalog == "" || catalog == session.OwnCatalog) {
+		schemas = append(schemas, globalTemp)
+	}
+	return schemas, err
 }
 
-// eachTable calls f for every table that matches both patterns; temporary views come once.
-func eachTable(ctx context.Context, c *session.Catalog, schema, name *string, f func(session.Table)) error {
-	schemas, err := matching(ctx, c, schema)
-	if err != nil {
-		return err
-	}
-	match := like(name)
-	temporary := map[string]bool{}
-	for _, s := range schemas {
-		tables, err := c.Tables(ctx, s)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+// eachSchema calls f with the tables of each schema of a request; temporary views, which every schema shows, come once.
+func eachSchema(ctx context.Context, o *session.Operation, catalog string, schema, name *string, f func(context.Context, *session.Catalog, []session.Table) error) error {
+	return inCatalogs(ctx, o, catalog, func(ctx context.Context, c *session.Catalog, catalog string) error {
+		schemas, err := matching(ctx, c, catalog, schema)
 		if err != nil {
-			continue // a schema that cannot be read, or that somebody has just dropped, must not hide the others
+			return err
 		}
-		for _, tb := range tables {
-			if !match(tb.Name) || tb.Temporary && temporary[tb.Name] {
-				continue
+		match := like(name)
+		seen := map[string]bool{}
+		for _, s := range schemas {
+			tables, err := c.Tables(ctx, catalog, s, match)
+			if err != nil {
+				if c.Gone(ctx, err) {
+					return err
+				}
+				continue // a schema that cannot be read, or that somebody has just dropped, must not hide the others
 			}
-			temporary[tb.Name] = tb.Temporary
-			f(tb)
+			tables = slices.DeleteFunc(tables, func(tb session.Table) bool {
+				again := tb.Temporary && seen[tb.Name]
+				seen[tb.Name] = tb.Temporary
+				return again
+			})
+			if err := f(ctx, c, tables); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // GetTables implements tcli.TCLIService.
 func (h *handler) GetTables(ctx context.Context, req *tcli.TGetTablesReq) (*tcli.TGetTablesResp, error) {
 	wanted := func(kind string) bool { return len(req.TableTypes) == 0 || slices.Contains(req.TableTypes, kind) }
 	st, op := h.call(ctx, req.SessionHandle, "GetTables", tableColumns, func(ctx context.Context, o *session.Operation, t *table) error {
-		return o.Catalog(ctx, func(ctx context.Context, c *session.Catalog) error {
-			return eachTable(ctx, c, (*string)(req.SchemaName), (*string)(req.TableName), func(tb session.Table) {
+		return eachSchema(ctx, o, string(req.GetCatalogName()), (*string)(req.SchemaName), (*string)(req.TableName), func(_ context.Context, _ *session.Catalog, tables []session.Table) error {
+			for _, tb := range tables {
 				kind := "TABLE"
-				if tb.View || tb.Temporary {
+				if tb.View {
 					kind = "VIEW"
 				}
-				if wanted(kind) {
-					t.add("", schemaOf(tb), tb.Name, kind, "", nil, nil, nil, nil, nil)
+				if !wanted(kind) {
+					continue
 				}
-			})
+				if err := t.add(tb.Catalog, schemaOf(tb), tb.Name, kind, tb.Comment, nil, nil, nil, nil, nil); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	})
 	return &tcli.TGetTablesResp{Status: st, OperationHandle: op}, nil
@@ -200,9 +262,7 @@ func schemaOf(t session.Table) any {
 // GetTableTypes implements tcli.TCLIService.
 func (h *handler) GetTableTypes(ctx context.Context, req *tcli.TGetTableTypesReq) (*tcli.TGetTableTypesResp, error) {
 	st, op := h.call(ctx, req.SessionHandle, "GetTableTypes", typeColumns, func(_ context.Context, _ *session.Operation, t *table) error {
-		t.add("TABLE")
-		t.add("VIEW")
-		return nil
+		return errors.Join(t.add("TABLE"), t.add("VIEW"))
 	})
 	return &tcli.TGetTableTypesResp{Status: st, OperationHandle: op}, nil
 }
@@ -211,31 +271,35 @@ func (h *handler) GetTableTypes(ctx context.Context, req *tcli.TGetTableTypesReq
 func (h *handler) GetColumns(ctx context.Context, req *tcli.TGetColumnsReq) (*tcli.TGetColumnsResp, error) {
 	match := like((*string)(req.ColumnName))
 	st, op := h.call(ctx, req.SessionHandle, "GetColumns", columnColumns, func(ctx context.Context, o *session.Operation, t *table) error {
-		return o.Catalog(ctx, func(ctx context.Context, c *session.Catalog) error {
-			return eachTable(ctx, c, (*string)(req.SchemaName), (*string)(req.TableName), func(tb session.Table) {
-				cols, err := c.Columns(ctx, tb)
-				if err != nil {
-					return // one broken table must not hide the others
-				}
-				for i, col := range cols {
-					if match(col.Name) {
-						addColumn(t, tb, col, i+1)
+		return eachSchema(ctx, o, string(req.GetCatalogName()), (*string)(req.SchemaName), (*string)(req.TableName), func(ctx context.Context, c *session.Catalog, tables []session.Table) error {
+			return c.Columns(ctx, tables, func(tb session.Table, columns []session.Column) error {
+				for i, col := range columns {
+					if !match(col.Name) {
+						continue
+					}
+					if err := addColumn(t, tb, col, i+1); err != nil {
+						return err
 					}
 				}
+				return nil
 			})
 		})
 	})
 	return &tcli.TGetColumnsResp{Status: st, OperationHandle: op}, nil
 }
 
-func addColumn(t *table, tb session.Table, c session.Column, position int) {
+func addColumn(t *table, tb session.Table, c session.Column, position int) error {
 	k := kindOf(c.Type)
-	nullable := 0
+	nullable, isNullable := 0, "NO"
 	if c.Nullable {
-		nullable = 1
+		nullable, isNullable = 1, "YES"
 	}
-	t.add(nil, schemaOf(tb), tb.Name, c.Name, k.jdbc, c.Type, k.size, nil, k.digits, k.radix, nullable, c.Comment,
-		nil, nil, nil, nil, position, "YES", nil, nil, nil, nil, "NO")
+	var catalog any // Spark's own server leaves it null here
+	if tb.Catalog != "" {
+		catalog = tb.Catalog
+	}
+	return t.add(catalog, schemaOf(tb), tb.Name, c.Name, k.jdbc, c.Type, k.size, nil, k.digits, k.radix, nullable, c.Comment,
+		nil, nil, nil, nil, position, isNullable, nil, nil, nil, nil, "NO")
 }
 
 // sqlKind is what JDBC's metadata tell of a type; nil is null. Numbers are those of java.sql.Types, sizes those of
@@ -277,6 +341,7 @@ var typeArguments = regexp.MustCompile(`^[A-Z_]+\((\d+)(?:,(\d+))?\)`)
 func kindOf(text string) sqlKind {
 	base, _, _ := strings.Cut(text, "(")
 	base, _, _ = strings.Cut(base, "<")
+	base, _, _ = strings.Cut(base, " COLLATE ")
 	switch {
 	case base == "TIMESTAMP_NTZ":
 		base = "TIMESTAMP"
@@ -316,27 +381,38 @@ func (h *handler) GetTypeInfo(ctx context.Context, req *tcli.TGetTypeInfoReq) (*
 			if slices.Contains([]string{"ARRAY", "MAP", "STRUCT"}, k.name) {
 				searchable = 0
 			}
-			t.add(k.name, k.jdbc, k.precision, nil, nil, nil, 1, k.name == "STRING", searchable, k.radix == nil, false, false,
-				nil, 0, 0, nil, nil, k.radix)
+			if err := t.add(k.name, k.jdbc, k.precision, nil, nil, nil, 1, k.name == "STRING", searchable, k.radix == nil, false, false,
+				nil, 0, 0, nil, nil, k.radix); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
 	return &tcli.TGetTypeInfoResp{Status: st, OperationHandle: op}, nil
 }
 
-// GetFunctions implements tcli.TCLIService.
+// GetFunctions implements tcli.TCLIService. As from Spark's own server, every schema has the built-in functions too.
 func (h *handler) GetFunctions(ctx context.Context, req *tcli.TGetFunctionsReq) (*tcli.TGetFunctionsResp, error) {
+	pattern := string(req.FunctionName)
+	match := like(&pattern)
 	st, op := h.call(ctx, req.SessionHandle, "GetFunctions", functionColumns, func(ctx context.Context, o *session.Operation, t *table) error {
-		return o.Catalog(ctx, func(ctx context.Context, c *session.Catalog) error {
-			names, err := c.Functions(ctx)
-			pattern := string(req.FunctionName)
-			match := like(&pattern)
-			for _, n := range names {
-				if match(n) {
-					t.add("", "", n, "", 0, n)
+		return inCatalogs(ctx, o, string(req.GetCatalogName()), func(ctx context.Context, c *session.Catalog, catalog string) error {
+			schemas, err := matching(ctx, c, catalog, (*string)(req.SchemaName))
+			if err != nil {
+				return err
+			}
+			for _, s := range schemas {
+				functions, err := c.Functions(ctx, catalog, s, match)
+				if err != nil && c.Gone(ctx, err) {
+					return err
+				}
+				for _, f := range functions {
+					if err := t.add(catalog, s, f.Name, f.Usage, 0, f.Class); err != nil {
+						return err
+					}
 				}
 			}
-			return err
+			return nil
 		})
 	})
 	return &tcli.TGetFunctionsResp{Status: st, OperationHandle: op}, nil

@@ -3,6 +3,7 @@ package hs2
 import (
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/gateway/session"
@@ -102,12 +103,13 @@ func TestKindOf(t *testing.T) {
 
 // Clients read columns by their place, so a row must have just as many values as there are columns.
 func TestRowsOfColumnsFit(t *testing.T) {
-	tb := newTable(columnColumns)
+	var b arrow.RecordBatch
+	tb := newTable(columnColumns, func(all arrow.RecordBatch) error { b = all; return nil })
 	defer tb.b.Release()
 	for _, k := range sqlKinds {
-		addColumn(tb, session.Table{Schema: "s", Name: "t"}, session.Column{Name: "c", Type: k.name, Nullable: true}, 1)
+		require.NoError(t, addColumn(tb, session.Table{Schema: "s", Name: "t"}, session.Column{Name: "c", Type: k.name, Nullable: true}, 1))
 	}
-	b := tb.b.NewRecordBatch()
+	require.NoError(t, tb.flush())
 	defer b.Release()
 	require.EqualValues(t, len(sqlKinds), b.NumRows())
 	require.EqualValues(t, 23, b.NumCols())

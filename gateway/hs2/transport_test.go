@@ -161,3 +161,30 @@ func TestTransportGivesBackLargeBuffers(t *testing.T) {
 	require.NoError(t, tr.Flush(t.Context()))
 	require.GreaterOrEqual(t, cap(tr.out), keepBuffer/2, "one of usual size is used again")
 }
+
+// However frames are cut, their data comes in order, and nothing of a frame that is too large.
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte(frame("hello") + frame("") + frame("world")))
+	f.Add([]byte("\x00\x00\x00\x11" + "0123456789abcdefg"))
+	f.Add([]byte("\xff\xff\xff\xff"))
+	f.Add([]byte("\x00\x00"))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		const max = 16
+		var want []byte
+		for rest := sent; len(rest) >= frameHeader; {
+			n := binary.BigEndian.Uint32(rest)
+			if n > max {
+				break
+			}
+			rest = rest[frameHeader:]
+			data := rest[:min(int(n), len(rest))]
+			want, rest = append(want, data...), rest[len(data):]
+		}
+		for _, in := range []io.Reader{bytes.NewReader(sent), iotest.OneByteReader(bytes.NewReader(sent))} {
+			got, err := io.ReadAll(reading(in, true, max))
+			require.Error(t, err)
+			require.Equal(t, len(want), len(got))
+			require.True(t, bytes.Equal(want, got))
+		}
+	})
+}

@@ -79,7 +79,7 @@ func (j journal) replay(ctx context.Context, remote engines.Session, catalog, da
 			return nil
 		}
 		if to[0] != at[0] {
-			if _, err := c.texts(ctx, "SET CATALOG '"+unquote(orDefault(to[0], "spark_catalog"))+"'", 0); err != nil {
+			if _, err := c.texts(ctx, "SET CATALOG '"+unquote(orDefault(to[0], OwnCatalog))+"'", 0); err != nil {
 				return err
 			}
 		}

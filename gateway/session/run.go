@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -173,7 +174,7 @@ func (o *Operation) answer(ctx context.Context, st statement) bool {
 	switch st.verb {
 	case setValue:
 		o.Session.remember(ctx, st)
-		o.give(textRecord([]string{"key", "value"}, []string{st.key, st.value}))
+		o.give(textRecord([]string{"key", "value"}, []string{cmp.Or(st.shown, st.key), st.value}))
 	case setShow:
 		v, ok := o.Session.Setting(st.key)
 		if !ok {
@@ -334,15 +335,6 @@ func (o *Operation) release(ctx context.Context) {
 	if err := o.exec.Release(ctx); err != nil && !errors.Is(err, engines.ErrLost) {
 		o.Session.log.Debug("cannot release an execution; the engine forgets it in time", "operation", o.ID, "error", err)
 	}
-}
-
-// withSchema gives a batch the schema that knows Spark's own types, taking over the reference.
-func withSchema(b arrow.RecordBatch, schema *arrow.Schema) arrow.RecordBatch {
-	if schema == nil || b.Schema() == schema {
-		return b
-	}
-	defer b.Release()
-	return array.NewRecordBatch(schema, b.Columns(), b.NumRows())
 }
 
 func complete(p engines.Progress) engines.Progress {

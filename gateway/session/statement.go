@@ -14,6 +14,7 @@ type statement struct {
 	verb  verb
 	key   string // of SET and RESET
 	value string // of SET
+	shown string // of SET: the key that Spark answers with, if it is another
 	name  string // of USE: as written, quotes included; of a ping: its column
 }
 
@@ -121,7 +122,11 @@ func (st *statement) set(rest string) {
 	if n := len(st.value); n >= 2 && st.value[0] == '`' && st.value[n-1] == '`' {
 		st.value = st.value[1 : n-1]
 	}
-	// Spark's SET keeps Hive's prefixes in the key, and then nothing finds the variable again.
+	if strings.HasPrefix(key, "hivevar:") { // Spark knows this prefix, and answers with it
+		st.shown = key
+		return
+	}
+	// Spark's SET keeps Hive's other prefixes in the key, and then nothing finds the setting again.
 	if st.key != key {
 		st.text = "SET " + st.key + "=" + st.value
 	}

@@ -26,7 +26,7 @@ func TestParse(t *testing.T) {
 		"set a.b = 1 ;":                    {text: "set a.b = 1", verb: setValue, key: "a.b", value: "1"},
 		"SET a=":                           {text: "SET a=", verb: setValue, key: "a"},
 		"SET a=b=c":                        {text: "SET a=b=c", verb: setValue, key: "a", value: "b=c"},
-		"SET hivevar:x=1":                  {text: "SET x=1", verb: setValue, key: "x", value: "1"},
+		"SET hivevar:x=1":                  {text: "SET hivevar:x=1", verb: setValue, key: "x", value: "1", shown: "hivevar:x"},
 		"SET hiveconf:x.y=1":               {text: "SET x.y=1", verb: setValue, key: "x.y", value: "1"},
 		"SET `a.b`=`c`":                    {text: "SET a.b=c", verb: setValue, key: "a.b", value: "c"},
 		"SET a.b":                          {text: "SET a.b", verb: setShow, key: "a.b"},

@@ -90,7 +90,11 @@ func open(ctx context.Context, at string) (*Store, error) {
 		// most the last moments.
 		pragmas := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)"}, "_txlock": {"immediate"}}
 		s.dialect = dialect{goose: goose.DialectSQLite3, now: "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"}
-		s.db, err = sql.Open("sqlite", "file:"+(&url.URL{Path: at}).EscapedPath()+"?"+pragmas.Encode())
+		// One connection: SQLite takes one writer at a time, and who waits for it inside SQLite polls, unfairly, for
+		// seconds when there are hundreds; who waits for the connection gets it in turn.
+		if s.db, err = sql.Open("sqlite", "file:"+(&url.URL{Path: at}).EscapedPath()+"?"+pragmas.Encode()); err == nil {
+			s.db.SetMaxOpenConns(1)
+		}
 	}
 	if err != nil {
 		return nil, err

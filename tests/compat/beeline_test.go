@@ -41,7 +41,7 @@ func TestBeeline(t *testing.T) {
 		require.Equal(t, []string{"compat,link,cli", "spark.sql.shuffle.partitions,11"}, values(r))
 	})
 	can("HTTP", func(t *testing.T) {
-		r := testbed.BeelineAt(t, gateway.HTTP, "/compat;transportMode=http;httpPath=cliservice#who=link", "ann", "--outputformat=csv2", "--silent=true", "--showHeader=false",
+		r := testbed.BeelineTo(t, gateway.HTTP+"/compat;transportMode=http;httpPath=cliservice#who=link", "ann", "--outputformat=csv2", "--silent=true", "--showHeader=false",
 			"-e", "SELECT current_database(), '${who}'")
 		require.Zero(t, r.Code, r.Err)
 		require.Equal(t, []string{"compat,link"}, values(r))
@@ -49,7 +49,7 @@ func TestBeeline(t *testing.T) {
 	can("TLS", func(t *testing.T) {
 		store := ";ssl=true;sslTrustStore=" + trustStore + ";trustStorePassword=" + testbed.TrustStorePassword
 		for at, mode := range map[string]string{secured.Thrift: "", secured.HTTP: ";transportMode=http;httpPath=cliservice"} {
-			r := testbed.BeelineAt(t, at, "/default"+mode+store, "ann", "--outputformat=csv2", "--silent=true", "--showHeader=false", "-e", "SELECT 1")
+			r := testbed.BeelineTo(t, at+"/default"+mode+store, "ann", "--outputformat=csv2", "--silent=true", "--showHeader=false", "-e", "SELECT 1")
 			require.Zero(t, r.Code, r.Err)
 			require.Equal(t, []string{"1"}, values(r))
 		}

@@ -179,21 +179,22 @@ func Run(t T, name string, args ...string) Result {
 	return Start(t, name, args...).Wait()
 }
 
-// BeelineArgs are the command and arguments of stock Beeline, from Spark's own jars.
+// BeelineArgs are the command and arguments of stock Beeline, from Spark's own jars. The url goes on behind the port.
 func BeelineArgs(t T, g *Gateway, url, user string, args ...string) []string {
 	t.Helper()
-	return beelineArgs(t, g.Thrift, url, user, args)
+	return beelineArgs(t, g.Thrift+url, user, args...)
 }
 
-func beelineArgs(t T, address, url, user string, args []string) []string {
-	all := []string{Java(t), "-cp", SparkHome(t) + "/jars/*", "org.apache.hive.beeline.BeeLine", "-u", "jdbc:hive2://" + address + url, "-n", user}
+func beelineArgs(t T, url, user string, args ...string) []string {
+	t.Helper()
+	all := []string{Java(t), "-cp", SparkHome(t) + "/jars/*", "org.apache.hive.beeline.BeeLine", "-u", "jdbc:hive2://" + url, "-n", user}
 	return append(all, args...)
 }
 
-// BeelineAt runs stock Beeline against another address than a gateway's Thrift port.
-func BeelineAt(t T, address, url, user string, args ...string) Result {
+// BeelineTo runs stock Beeline with a whole url, behind jdbc:hive2://.
+func BeelineTo(t T, url, user string, args ...string) Result {
 	t.Helper()
-	all := beelineArgs(t, address, url, user, args)
+	all := beelineArgs(t, url, user, args...)
 	return Run(t, all[0], all[1:]...)
 }
 

@@ -48,6 +48,16 @@ func Binary(t T) string {
 	return path
 }
 
+// raceBinary builds the gateway with the race detector.
+func raceBinary(t T) string {
+	t.Helper()
+	path := filepath.Join(Root(), "build", "sluice-race")
+	if err := run("go", "build", "-C", Root(), "-race", "-o", path, "./cmd/sluice"); err != nil {
+		t.Fatalf("%v", err)
+	}
+	return path
+}
+
 // Gateway is a running gateway process.
 type Gateway struct {
 	DataDir  string
@@ -82,11 +92,22 @@ func (b *lockedBuffer) String() string {
 // The environment is SLUICE_X=y; the configuration file may be empty. It is stopped when the test ends.
 func StartGateway(t T, configYAML string, env ...string) *Gateway {
 	t.Helper()
+	return startAlone(t, Binary(t), configYAML, env)
+}
+
+// StartRaceGateway starts one that was built with the race detector; what that finds is in its log.
+func StartRaceGateway(t T, env ...string) *Gateway {
+	t.Helper()
+	return startAlone(t, raceBinary(t), "", env)
+}
+
+func startAlone(t T, binary, configYAML string, env []string) *Gateway {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "sluice-test-")
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	g := startIn(t, filepath.Join(dir, "data"), configYAML, env)
+	g := startIn(t, binary, filepath.Join(dir, "data"), configYAML, env)
 	t.Cleanup(func() {
 		g.Stop()
 		g.WaitNoProcess(30 * time.Second)
@@ -98,7 +119,7 @@ func StartGateway(t T, configYAML string, env ...string) *Gateway {
 // Restart starts a gateway on the data directory of one that has ended.
 func (g *Gateway) Restart(configYAML string, env ...string) *Gateway {
 	g.t.Helper()
-	n := startIn(g.t, g.DataDir, configYAML, env)
+	n := startIn(g.t, Binary(g.t), g.DataDir, configYAML, env)
 	n.StoreURL = g.StoreURL
 	g.t.Cleanup(n.Stop)
 	return n
@@ -119,14 +140,14 @@ func StartReplicas(t T, n int, storeURL string, env ...string) []*Gateway {
 	})
 	out := make([]*Gateway, n)
 	for i := range out {
-		out[i] = startIn(t, filepath.Join(dir, fmt.Sprintf("replica%d", i)), "", env)
+		out[i] = startIn(t, Binary(t), filepath.Join(dir, fmt.Sprintf("replica%d", i)), "", env)
 		out[i].StoreURL, out[i].mark = storeURL, dir
 		t.Cleanup(out[i].Stop)
 	}
 	return out
 }
 
-func startIn(t T, dataDir, configYAML string, env []string) *Gateway {
+func startIn(t T, binary, dataDir, configYAML string, env []string) *Gateway {
 	t.Helper()
 	args := []string{"gateway"}
 	if configYAML != "" {
@@ -137,7 +158,7 @@ func startIn(t T, dataDir, configYAML string, env []string) *Gateway {
 		args = append(args, "--config", file)
 	}
 	g := &Gateway{DataDir: dataDir, mark: dataDir, log: &lockedBuffer{}, ended: make(chan struct{}), t: t}
-	g.Cmd = exec.CommandContext(context.Background(), Binary(t), args...)
+	g.Cmd = exec.CommandContext(context.Background(), binary, args...)
 	g.Cmd.Env = append(append(os.Environ(), "SLUICE_DATA_DIR="+dataDir, "SLUICE_LISTEN_THRIFT=127.0.0.1:0", "SLUICE_LISTEN_HTTP=127.0.0.1:0"), env...)
 	g.Cmd.Stdout, g.Cmd.Stderr = g.log, g.log
 	_ = os.Remove(filepath.Join(dataDir, "endpoints.json")) // of one that was killed

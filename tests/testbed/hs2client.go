@@ -118,6 +118,11 @@ func TryDialHS2From(t T, from, address, authzid, user, password string) (*HS2, e
 	if err != nil {
 		return nil, err
 	}
+	return HS2On(t, conn, authzid, user, password)
+}
+
+// HS2On logs in on a connection.
+func HS2On(t T, conn net.Conn, authzid, user, password string) (*HS2, error) {
 	if err := LoginAs(conn, authzid, user, password); err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -142,12 +147,20 @@ func OverHTTP(t T, g *Gateway, user string, headers map[string]string) *tcli.TCL
 	return tcli.NewTCLIServiceClient(thrift.NewTStandardClient(proto, proto))
 }
 
+// DialHTTP opens a session over HTTP; conf is the session's configuration.
+func DialHTTP(t T, g *Gateway, user string, conf map[string]string) *HS2 {
+	t.Helper()
+	c := &HS2{TCLIServiceClient: OverHTTP(t, g, user, nil), t: t}
+	c.Session = c.Open(conf)
+	return c
+}
+
 // Open opens a session.
 func (c *HS2) Open(conf map[string]string) *tcli.TSessionHandle {
 	c.t.Helper()
 	resp, err := c.OpenSession(context.Background(), &tcli.TOpenSessionReq{ClientProtocol: tcli.TProtocolVersion_HIVE_CLI_SERVICE_PROTOCOL_V10, Configuration: conf})
 	if err != nil || resp.Status.StatusCode != tcli.TStatusCode_SUCCESS_STATUS {
-		c.t.Fatalf("open a session: %v %v", err, resp)
+		c.t.Fatalf("open a session: %v %s", err, resp.GetStatus().GetErrorMessage())
 	}
 	return resp.SessionHandle
 }

@@ -52,7 +52,7 @@ func newText(a arrow.Array, nested bool) textFunc {
 	if f := newTimeText(a); f != nil {
 		return f
 	}
-	if f := newNestedText(a); f != nil {
+	if f := newNestedText(a, nested); f != nil {
 		return f
 	}
 	panic(fmt.Errorf("tcli: no text form for Arrow type %s", a.DataType()))
@@ -163,8 +163,8 @@ func newString[T string | []byte](a byteArray[T], quoted bool) textFunc {
 	}
 }
 
-// appendUTF8 appends text with every byte that is not UTF-8 replaced by U+FFFD: Python clients give up on a string
-// that does not decode.
+// appendUTF8 appends text with what is not UTF-8 replaced by U+FFFD: Python clients give up on a string that does not
+// decode.
 func appendUTF8[T string | []byte](dst []byte, s T) []byte {
 	start := len(dst)
 	dst = append(dst, s...)
@@ -172,10 +172,30 @@ func appendUTF8[T string | []byte](dst []byte, s T) []byte {
 		return dst
 	}
 	dst = dst[:start]
-	for _, r := range string(s) {
-		dst = utf8.AppendRune(dst, r)
+	for rest := []byte(s); len(rest) > 0; {
+		r, n := utf8.DecodeRune(rest)
+		if r == utf8.RuneError && n == 1 {
+			n = broken(rest)
+		}
+		dst, rest = utf8.AppendRune(dst, r), rest[n:]
 	}
 	return dst
+}
+
+// broken says how many bytes at the start of s, where no character of UTF-8 stands, are replaced as one. It is what
+// Java does: as many as could have begun a character, and all three of a surrogate.
+func broken(s []byte) int {
+	goesOn := func(i int) bool { return i < len(s) && s[i]&0xC0 == 0x80 }
+	switch first := s[0]; {
+	case first < 0xE0 || first > 0xF4 || !goesOn(1):
+		return 1
+	case first == 0xE0 && s[1] < 0xA0 || first == 0xF0 && s[1] < 0x90 || first == 0xF4 && s[1] >= 0x90:
+		return 1 // too small or too large for its length
+	case !goesOn(2) || first < 0xF0 && first != 0xED:
+		return 2
+	default:
+		return 3
+	}
 }
 
 // CheckColumns tells whether rows of schema s can be encoded as the columns described. A front end asks once per

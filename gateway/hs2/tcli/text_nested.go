@@ -7,8 +7,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// newNestedText serves arrays, maps and structs, in a form like JSON without its escapes. It returns nil for others.
-func newNestedText(a arrow.Array) textFunc {
+// newNestedText serves arrays, maps and structs, in a form like JSON without its escapes, and the types of Spark that
+// Arrow has as structs. It returns nil for others.
+func newNestedText(a arrow.Array, nested bool) textFunc {
 	switch a := a.(type) {
 	case *array.Map:
 		return newMapText(a)
@@ -17,6 +18,9 @@ func newNestedText(a arrow.Array) textFunc {
 	case *array.Struct:
 		if isVariant(a.DataType()) {
 			return newVariantText(a)
+		}
+		if isGeometry(a.DataType()) {
+			return newGeometryText(a, nested)
 		}
 		return newStructText(a)
 	default:

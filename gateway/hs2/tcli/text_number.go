@@ -48,16 +48,16 @@ func appendScientific(dst []byte, f float64, bits int) []byte {
 	return append(dst, bytes.TrimLeft(text[e+2:], "0")...)
 }
 
-// widen returns the double that the shortest text of f reads as: 0.1 for the float 0.1, where a conversion would show
-// clients 0.10000000149011612.
+// widen returns the double that Java's text of f reads as: 0.1 for the float 0.1, where a conversion would show clients
+// 0.10000000149011612.
 func widen(f float32) float64 {
 	d := float64(f)
 	if d == math.Trunc(d) && math.Abs(d) < 1<<24 || d != d || math.IsInf(d, 0) {
 		return d
 	}
 	var buf [32]byte
-	text := strconv.AppendFloat(buf[:0], d, 'g', -1, 32)
-	shortest, _ := strconv.ParseFloat(string(text), 64) // what AppendFloat wrote is valid
+	text := appendJavaFloat(buf[:0], d, 32)
+	shortest, _ := strconv.ParseFloat(string(text), 64) // what was just written is valid
 	return shortest
 }
 

@@ -190,11 +190,12 @@ func TestTextOfFloats(t *testing.T) {
 }
 
 func TestWiden(t *testing.T) {
-	for _, f := range []float32{0, 1, -1, 0.1, -0.1, 16777216, 16777217, 3.4028235e38, 1e-45, 1.1754944e-38, 0.33333334, 1e10, 123456.79} {
+	for _, f := range []float32{0, 1, -1, 0.1, -0.1, 16777216, 16777217, 3.4028235e38, 1.1754944e-38, 0.33333334, 1e10, 123456.79} {
 		want, err := strconv.ParseFloat(strconv.FormatFloat(float64(f), 'g', -1, 32), 64)
 		require.NoError(t, err)
 		assert.Equal(t, want, widen(f), f)
 	}
+	assert.Equal(t, 1.4e-45, widen(math.SmallestNonzeroFloat32), "Java writes two digits where one would do")
 	assert.True(t, math.IsNaN(widen(float32(math.NaN()))))
 	assert.True(t, math.IsInf(widen(float32(math.Inf(-1))), -1))
 	assert.True(t, math.Signbit(widen(float32(math.Copysign(0, -1)))))
@@ -255,6 +256,20 @@ func TestTextOfIntervals(t *testing.T) {
 	} {
 		assert.Equal(t, want, string(appendCalendar(nil, v)))
 		assert.Equal(t, "x"+want, string(appendCalendar([]byte("x"), v)))
+	}
+}
+
+func TestWhatIsNoUTF8IsReplacedAsInJava(t *testing.T) {
+	const mark = "\uFFFD"
+	for in, want := range map[string]string{
+		"\xFF": mark, "\x80": mark, "\xC3": mark, "\xC3(": mark + "(", "a\xFFb": "a" + mark + "b", "\xC0\xAF": mark + mark,
+		"\xE2": mark, "\xE2\x82": mark, "\xE2\x82x": mark + "x", "\xE2(\xA1": mark + "(" + mark, "\xE0\x80\x9F": mark + mark + mark,
+		"\xED\xA0\x80": mark, "\xED\xBF\xBFA": mark + "A", "\xED\xA0": mark, "\xED\xA0A": mark + "A",
+		"\xF0": mark, "\xF0\x9F": mark, "\xF0\x9F\x98": mark, "\xF0\x9F\x98x": mark + "x", "\xF0\x80\x80\x80": mark + mark + mark + mark,
+		"\xF0(\x8C\xBC": mark + "(" + mark + mark, "\xF4\x90\x80\x80": mark + mark + mark + mark, "\xF5\x80": mark + mark,
+		"\xF8\xA1\xA1\xA1\xA0": mark + mark + mark + mark + mark, "\xF0\x9F\x98\x80": "\U0001F600", mark: mark,
+	} {
+		assert.Equal(t, want, string(appendUTF8(nil, in)), "%x", in)
 	}
 }
 

@@ -48,7 +48,7 @@ func ColumnOf(f arrow.Field) Column {
 }
 
 // typeOf maps an Arrow type. HiveServer2 TCLIService: a client asks for a value by the type named here, so the types
-// of Spark that HiveServer2 lacks (TIME, VARIANT, calendar intervals) are STRING.
+// of Spark that HiveServer2 lacks (TIME, VARIANT, GEOMETRY, calendar intervals) are STRING.
 func typeOf(t arrow.DataType) TTypeId {
 	switch t.ID() {
 	case arrow.NULL:
@@ -74,6 +74,9 @@ func typeOf(t arrow.DataType) TTypeId {
 	case arrow.DATE32, arrow.DATE64:
 		return TTypeId_DATE_TYPE
 	case arrow.TIMESTAMP:
+		if t.(*arrow.TimestampType).Unit == arrow.Nanosecond {
+			return TTypeId_STRING_TYPE // Spark says so too, and clients that read six digits would fail on nine
+		}
 		return TTypeId_TIMESTAMP_TYPE
 	case arrow.INTERVAL_MONTHS:
 		return TTypeId_INTERVAL_YEAR_MONTH_TYPE
@@ -84,7 +87,7 @@ func typeOf(t arrow.DataType) TTypeId {
 	case arrow.MAP:
 		return TTypeId_MAP_TYPE
 	case arrow.STRUCT:
-		if isVariant(t) {
+		if isVariant(t) || isGeometry(t) {
 			return TTypeId_STRING_TYPE
 		}
 		return TTypeId_STRUCT_TYPE

@@ -56,7 +56,7 @@ func Zone(id string) (*time.Location, error) {
 	return region(name)
 }
 
-// region looks a name up in the zone database. "" and "Local" mean something to the time package but nothing to Java.
+// region looks a name up in the zone database, with Java's idea of which zones are one. "" and "Local" mean something to the time package but nothing to Java.
 func region(name string) (*time.Location, error) {
 	if loc, ok := regions.Load(name); ok {
 		return loc.(*time.Location), nil
@@ -64,7 +64,11 @@ func region(name string) (*time.Location, error) {
 	if name == "" || name == "Local" {
 		return nil, fmt.Errorf("time zone %q: not a zone id", name)
 	}
-	loc, err := time.LoadLocation(name)
+	file := name
+	if zone, ok := histories[name]; ok {
+		file = zone
+	}
+	loc, err := time.LoadLocation(file)
 	if err != nil {
 		return nil, fmt.Errorf("time zone %q: %w", name, err)
 	}

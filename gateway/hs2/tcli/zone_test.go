@@ -35,6 +35,32 @@ func TestShortIDsAreKnown(t *testing.T) {
 	}
 }
 
+func TestZonesThatJavaMerges(t *testing.T) {
+	for name, zone := range histories {
+		merged, err := Zone(name)
+		require.NoError(t, err)
+		file, err := Zone(zone)
+		require.NoError(t, err)
+		assert.Same(t, regionOf(t, zone), file)
+		for sec := int64(-5_000_000_000); sec < 1_700_000_000; sec += 10_000_019 {
+			require.Equal(t, time.Unix(sec, 0).In(file).Format(time.DateTime), time.Unix(sec, 0).In(merged).Format(time.DateTime), name)
+		}
+	}
+	stockholm, err := Zone("Europe/Stockholm")
+	require.NoError(t, err)
+	clock := zoneClock{loc: stockholm}
+	// As Spark reads and writes it: Java has no history of Stockholm before 1893 but Berlin's.
+	assert.Equal(t, "1900-01-01 00:00:00", string(clock.appendTimestamp(nil, -2208992400, 1)))
+}
+
+func regionOf(t *testing.T, zone string) *time.Location {
+	t.Helper()
+	require.NotContains(t, histories, zone, "a zone that stands for others has a history of its own")
+	loc, err := region(zone)
+	require.NoError(t, err)
+	return loc
+}
+
 func TestZoneRefuses(t *testing.T) {
 	for _, id := range []string{
 		"", "Local", "Mars/Olympus", "+", "-", "+19:00", "+18:01", "+18:00:01", "+08:60", "+08:", "+:08", "+080", "+08000", "+x", "GMT+",

@@ -193,3 +193,40 @@ func TestWhereAnOldSparkIsRefused(t *testing.T) {
 		require.Contains(t, resp.Status.GetErrorMessage(), `sluice.runtime: there is no runtime "odl"; runtimes are old`)
 	})
 }
+
+// Metadata calls tell the same of a table whichever Spark answers them.
+func TestMetadataOfBoth(t *testing.T) {
+	ctx := context.Background()
+	name := func(s string) *tcli.TPatternOrIdentifier { return (*tcli.TPatternOrIdentifier)(&s) }
+	open(t, nil).All("CREATE DATABASE IF NOT EXISTS meta")
+	open(t, nil).All("CREATE OR REPLACE VIEW meta.v COMMENT 'a view' AS SELECT 1 AS one")
+	open(t, nil).All("CREATE TABLE IF NOT EXISTS meta.t (id BIGINT COMMENT 'key', price DECIMAL(10,2), code CHAR(3)) USING parquet COMMENT 'words'")
+	for runtime, conf := range map[string]map[string]string{"new": nil, "old": old} {
+		t.Run(runtime, func(t *testing.T) {
+			c := open(t, conf)
+			rows := func(op *tcli.TOperationHandle, st *tcli.TStatus, err error) [][]string {
+				t.Helper()
+				require.NoError(t, err)
+				require.Equal(t, tcli.TStatusCode_SUCCESS_STATUS, st.StatusCode, st.GetErrorMessage())
+				return testbed.Texts(c.Fetch(op, tcli.TFetchOrientation_FETCH_NEXT, 1000, 0).Results)
+			}
+			tables, err := c.GetTables(ctx, &tcli.TGetTablesReq{SessionHandle: c.Session, SchemaName: name("meta")})
+			all := rows(tables.GetOperationHandle(), tables.GetStatus(), err)
+			require.Len(t, all, 2)
+			require.Equal(t, []string{"", "meta", "t", "TABLE", "words"}, all[0][:5])
+			require.Equal(t, []string{"", "meta", "v", "VIEW", "a view"}, all[1][:5])
+			columns, err := c.GetColumns(ctx, &tcli.TGetColumnsReq{SessionHandle: c.Session, SchemaName: name("meta"), TableName: name("t")})
+			all = rows(columns.GetOperationHandle(), columns.GetStatus(), err)
+			require.Len(t, all, 3)
+			require.Equal(t, []string{"id", "-5", "BIGINT"}, all[0][3:6])
+			require.Equal(t, "key", all[0][11])
+			require.Equal(t, []string{"code", "1", "CHAR(3)", "3"}, all[2][3:7])
+			functions, err := c.GetFunctions(ctx, &tcli.TGetFunctionsReq{SessionHandle: c.Session, SchemaName: name("meta"), FunctionName: "abs"})
+			all = rows(functions.GetOperationHandle(), functions.GetStatus(), err)
+			require.Equal(t, []string{"", "meta", "abs"}, all[0][:3])
+			require.Equal(t, "org.apache.spark.sql.catalyst.expressions.Abs", all[0][5])
+			catalogs, err := c.GetCatalogs(ctx, &tcli.TGetCatalogsReq{SessionHandle: c.Session})
+			require.Empty(t, rows(catalogs.GetOperationHandle(), catalogs.GetStatus(), err))
+		})
+	}
+}

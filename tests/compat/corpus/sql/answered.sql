@@ -1,0 +1,45 @@
+-- What a session says before it has an engine.
+SELECT 1;
+-- Statements that run once do not pay for compiling them.
+SET spark.sql.codegen.wholeStage=false;
+SET spark.sql.codegen.factoryMode=NO_CODEGEN;
+SET spark.sql.session.timeZone=UTC;
+SET spark.sql.session.timeZone;
+USE default;
+USE `default`;
+SET spark.sql.shuffle.partitions = 2;
+SET spark.sql.shuffle.partitions;
+SET hivevar:greeting=hello;
+SET my.own.key=some value with blanks;
+SET my.own.key;
+RESET my.own.key;
+-- Now there is one.
+SELECT current_database(), '${greeting}', '${hivevar:greeting}';
+SET spark.sql.session.timeZone;
+SET my.own.key;
+SELECT 1;
+select 1;
+SELECT 1 ;
+SELECT 1 AS one;
+(SELECT 1);
+/* a comment */ SELECT 1;
+SELECT 1 -- with a comment behind;
+SET spark.sql.shuffle.partitions;
+SET spark.sql.ansi.enabled;
+SET spark.sql.no.such.key;
+SET spark.sql.ansi.enabled=maybe;
+RESET spark.sql.no.such.key;
+USE no_such_database;
+SELECT current_database();
+USE CATALOG no_such_catalog;
+SET CATALOG spark_catalog;
+SET TIME ZONE 'Asia/Tokyo';
+SELECT current_timezone();
+SET TIME ZONE INTERVAL '3:30' HOUR TO MINUTE;
+SELECT current_timezone();
+SET TIME ZONE LOCAL;
+SELECT current_timezone();
+SET spark.sql.session.timeZone=UTC;
+SET x = 'it''s';
+SET x;
+SET spark.sql.warehouse.dir=/elsewhere;
