@@ -8,7 +8,7 @@ VERSION ?= 0.1.0-dev
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 20s
 
-.PHONY: help build run demo test test-all unit lint e2e compat bench fuzz generate clean
+.PHONY: help build run demo test test-all unit lint e2e compat clients bench fuzz generate clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,8 +42,15 @@ lint:
 e2e: build ## real servers and stock clients: AREA=local, hs2, runtimes, replicas, chaos
 	go test -count=1 -timeout 20m -tags e2e ./tests/e2e/$(AREA)/...
 
-compat: build ## every stock client through a real Spark, and a corpus against Spark's own server
-	go test -count=1 -timeout 20m -p 1 -tags e2e ./tests/compat/...
+compat: build ## every stock client through a real Spark, against docs/clients.md, and a corpus against Spark's own server; RUN=TestX
+	@rm -rf build/clients
+	go test -count=1 -p 1 -timeout 30m -tags e2e $(if $(RUN),-run '$(RUN)') ./tests/compat/...
+	go run -tags e2e ./tests/compat/table -check
+
+clients: build ## docs/clients.md anew, from a run of all clients
+	@rm -rf build/clients
+	go test -count=1 -p 1 -timeout 30m -tags e2e ./tests/compat/ ./tests/compat/iceberg/
+	go run -tags e2e ./tests/compat/table
 
 bench: build ## AREA=hs2; writes build/bench/AREA.json
 	go run -tags e2e ./tests/bench -area $(if $(filter local,$(AREA)),hs2,$(AREA))

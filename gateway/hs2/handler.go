@@ -237,7 +237,7 @@ func (h *handler) GetOperationStatus(ctx context.Context, req *tcli.TGetOperatio
 	age := time.Since(o.Snapshot().Created)
 	wait := min((age/(10*time.Second)+1)*pollStep, h.server.opt.PollTimeout)
 	snap := o.Wait(ctx, wait)
-	state := stateOf(snap.State)
+	state := stateOf(snap.State, tcli.TProtocolVersion(o.Session.Protocol))
 	resp := &tcli.TGetOperationStatusResp{
 		Status: success(), OperationState: &state, HasResultSet: ptr(true),
 		OperationStarted: ptr(snap.Created.UnixMilli()),

@@ -62,7 +62,9 @@ func guid(h *tcli.THandleIdentifier) string {
 }
 
 // stateOf is an operation's state on the wire. What waits for an engine is RUNNING: Superset takes PENDING for the end.
-func stateOf(s session.State) tcli.TOperationState {
+// Clients of protocols before Hive 2 know no TIMEDOUT, and impyla fails on the number: to them it is an ERROR, whose
+// message tells of the time limit.
+func stateOf(s session.State, protocol tcli.TProtocolVersion) tcli.TOperationState {
 	switch s {
 	case session.Pending, session.Running:
 		return tcli.TOperationState_RUNNING_STATE
@@ -71,6 +73,9 @@ func stateOf(s session.State) tcli.TOperationState {
 	case session.Canceled:
 		return tcli.TOperationState_CANCELED_STATE
 	case session.TimedOut:
+		if protocol < tcli.TProtocolVersion_HIVE_CLI_SERVICE_PROTOCOL_V9 {
+			return tcli.TOperationState_ERROR_STATE
+		}
 		return tcli.TOperationState_TIMEDOUT_STATE
 	case session.Closed:
 		return tcli.TOperationState_CLOSED_STATE

@@ -65,6 +65,7 @@ func TestStateOf(t *testing.T) {
 		session.Closed:   tcli.TOperationState_CLOSED_STATE,
 		session.Failed:   tcli.TOperationState_ERROR_STATE,
 	} {
-		require.Equal(t, want, stateOf(state), string(state))
+		require.Equal(t, want, stateOf(state, tcli.TProtocolVersion_HIVE_CLI_SERVICE_PROTOCOL_V9), string(state))
 	}
+	require.Equal(t, tcli.TOperationState_ERROR_STATE, stateOf(session.TimedOut, tcli.TProtocolVersion_HIVE_CLI_SERVICE_PROTOCOL_V8), "Hive 1 has no such state")
 }

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -79,6 +78,7 @@ type Operation struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}     // closed when the operation has ended and is stored
 	exec   engines.Execution // what is to be released in the end; owned by the goroutine
+	jobs   jobs              // what the log has said of them; owned by the goroutine
 	audit  audit
 
 	mu       sync.Mutex
@@ -230,22 +230,4 @@ func (o *Operation) idleSince() time.Time {
 		return time.Time{}
 	}
 	return o.seen
-}
-
-// sayProgress writes the stages that moved into the log.
-func (o *Operation) sayProgress(before, now engines.Progress) {
-	old := map[int64]engines.Stage{}
-	for _, st := range before.Stages {
-		old[st.ID] = st
-	}
-	for _, st := range now.Stages {
-		if old[st.ID] == st {
-			continue
-		}
-		state := ""
-		if st.Finished {
-			state = ", done"
-		}
-		o.log.Say(fmt.Sprintf("Stage %d: %d of %d tasks%s", st.ID, st.Done, st.Tasks, state))
-	}
 }

@@ -185,7 +185,7 @@ func (o *Operation) answer(ctx context.Context, st statement) bool {
 		o.Session.remember(ctx, st) // whether it exists is seen when an engine is needed
 		o.give(nil)
 	case ping:
-		o.give(one())
+		o.give(one(st.name))
 	default:
 		return false
 	}
@@ -348,7 +348,9 @@ func complete(p engines.Progress) engines.Progress {
 func (o *Operation) onProgress(p engines.Progress) {
 	before := o.Snapshot().Progress
 	o.update(func(s *Snapshot) { s.Progress = p })
-	o.sayProgress(before, p)
+	for _, line := range o.jobs.lines(before, p) {
+		o.log.Say(line)
+	}
 }
 
 func textRecord(columns, values []string) arrow.RecordBatch {
@@ -364,9 +366,9 @@ func textRecord(columns, values []string) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// one is the result of SELECT 1.
-func one() arrow.RecordBatch {
-	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "1", Type: arrow.PrimitiveTypes.Int32}}, nil))
+// one is the result of SELECT 1 AS name.
+func one(name string) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: name, Type: arrow.PrimitiveTypes.Int32}}, nil))
 	defer b.Release()
 	b.Field(0).(*array.Int32Builder).Append(1)
 	return b.NewRecordBatch()

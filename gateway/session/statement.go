@@ -15,7 +15,7 @@ type statement struct {
 	key   string // of SET and RESET
 	value string // of SET
 	shown string // of SET: the key that Spark answers with, if it is another
-	name  string // of USE: as written, quotes included
+	name  string // of USE: as written, quotes included; of a ping: its column
 }
 
 type verb int
@@ -23,7 +23,7 @@ type verb int
 const (
 	other      verb = iota
 	query           // surely rows and nothing else: SELECT, VALUES, TABLE
-	ping            // SELECT 1: what pools and schedulers send to see whether somebody is there
+	ping            // SELECT 1 [AS name]: what pools, schedulers and dbt send to see whether somebody is there
 	setValue        // SET key = value
 	setShow         // SET key
 	reset           // RESET, with or without a key
@@ -34,7 +34,8 @@ const (
 // parse reads the head of a statement.
 func parse(text string) statement {
 	st := statement{text: trim(text)}
-	head := skipBlank(st.text)
+	start := skipBlank(st.text)
+	head := start
 	for strings.HasPrefix(head, "(") {
 		head = skipBlank(head[1:])
 	}
@@ -42,8 +43,8 @@ func parse(text string) statement {
 	switch strings.ToUpper(word) {
 	case "SELECT":
 		st.verb = query
-		if strings.TrimSpace(rest) == "1" && head == st.text {
-			st.verb = ping
+		if m := oneAs.FindStringSubmatch(rest); m != nil && head == start {
+			st.verb, st.name = ping, orOne(m[1])
 		}
 	case "VALUES", "TABLE":
 		st.verb = query
@@ -57,6 +58,17 @@ func parse(text string) statement {
 		st.use(rest)
 	}
 	return st
+}
+
+// oneAs is what follows SELECT in a ping.
+var oneAs = regexp.MustCompile(`(?i)^\s+1(?:\s+AS\s+([a-z_]\w*))?\s*$`)
+
+// orOne is the name of a ping's column, which Spark names after the number if nobody else does.
+func orOne(name string) string {
+	if name == "" {
+		return "1"
+	}
+	return name
 }
 
 // FirstWord is the word that a statement begins with, behind comments and brackets.

@@ -8,8 +8,10 @@ import (
 
 func TestParse(t *testing.T) {
 	for text, want := range map[string]statement{
-		"SELECT 1":                         {text: "SELECT 1", verb: ping},
-		" select 1 ;; ":                    {text: "select 1", verb: ping},
+		"SELECT 1":                         {text: "SELECT 1", verb: ping, name: "1"},
+		"/* dbt */\nselect 1 as id":        {text: "/* dbt */\nselect 1 as id", verb: ping, name: "id"},
+		"SELECT 1 AS id, 2":                {text: "SELECT 1 AS id, 2", verb: query},
+		" select 1 ;; ":                    {text: "select 1", verb: ping, name: "1"},
 		"SELECT 12":                        {text: "SELECT 12", verb: query},
 		"(SELECT 1)":                       {text: "(SELECT 1)", verb: query},
 		"-- hi\nSELECT a FROM t":           {text: "-- hi\nSELECT a FROM t", verb: query},

@@ -106,6 +106,15 @@ func Python(t T, requirements ...string) string {
 	return filepath.Join(dir, "bin", "python")
 }
 
+// NodeModules returns the node_modules directory that holds an npm package, NAME@VERSION, fetched once.
+func NodeModules(t T, pkg string) string {
+	t.Helper()
+	dir := cached(t, "npm-"+strings.NewReplacer("/", "_", "@", "_").Replace(pkg), func(dir string) error {
+		return run("npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", "--prefix", dir, pkg)
+	})
+	return filepath.Join(dir, "node_modules")
+}
+
 // Jar returns a jar from Maven's registry, by its coordinates group:artifact:version:jar[:classifier], fetched once.
 func Jar(t T, coordinates string) string {
 	t.Helper()
@@ -136,7 +145,14 @@ type Client struct {
 // Start starts a client process.
 func Start(t T, name string, args ...string) *Client {
 	t.Helper()
+	return StartEnv(t, nil, name, args...)
+}
+
+// StartEnv starts a client process with more in its environment.
+func StartEnv(t T, env []string, name string, args ...string) *Client {
+	t.Helper()
 	c := &Client{Cmd: exec.CommandContext(context.Background(), name, args...), out: &lockedBuffer{}, err: &lockedBuffer{}}
+	c.Cmd.Env = append(os.Environ(), env...)
 	c.Cmd.Stdout, c.Cmd.Stderr = c.out, c.err
 	if err := c.Cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)

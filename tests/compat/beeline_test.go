@@ -1,0 +1,109 @@
+//go:build e2e
+
+package compat
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/tests/compat/record"
+	"github.com/sluicedata/sluice/tests/testbed"
+)
+
+const beelineName = "Beeline 2.3"
+
+func beeline(t *testing.T, url string, args ...string) testbed.Result {
+	return testbed.Beeline(t, gateway, url, "ann", append([]string{"--outputformat=csv2", "--silent=true", "--showHeader=false"}, args...)...)
+}
+
+// values are Beeline's rows without the prompt that it prints before the first one.
+func values(r testbed.Result) []string {
+	rows := r.Rows()
+	for i, row := range rows {
+		if _, after, ok := strings.Cut(row, "> "); ok && strings.HasPrefix(row, "0: jdbc:") {
+			rows[i] = after
+		}
+	}
+	return rows
+}
+
+func TestBeeline(t *testing.T) {
+	prepare(t)
+	can := func(what string, f func(t *testing.T)) { t.Helper(); record.Can(t, beelineName, what, f) }
+	can("connect", func(t *testing.T) { // variables, settings and database of the URL
+		r := beeline(t, "/compat?spark.sql.shuffle.partitions=11#who=link", "--hivevar", "other=cli",
+			"-e", "SELECT current_database(), '${who}', '${hivevar:other}'; SET spark.sql.shuffle.partitions")
+		require.Zero(t, r.Code, r.Err)
+		require.Equal(t, []string{"compat,link,cli", "spark.sql.shuffle.partitions,11"}, values(r))
+	})
+	can("HTTP", func(t *testing.T) {
+		r := testbed.BeelineTo(t, gateway.HTTP+"/compat;transportMode=http;httpPath=cliservice#who=link", "ann", "--outputformat=csv2", "--silent=true", "--showHeader=false",
+			"-e", "SELECT current_database(), '${who}'")
+		require.Zero(t, r.Code, r.Err)
+		require.Equal(t, []string{"compat,link"}, values(r))
+	})
+	can("TLS", func(t *testing.T) {
+		store := ";ssl=true;sslTrustStore=" + trustStore + ";trustStorePassword=" + testbed.TrustStorePassword
+		for at, mode := range map[string]string{secured.Thrift: "", secured.HTTP: ";transportMode=http;httpPath=cliservice"} {
+			r := testbed.BeelineTo(t, at+"/default"+mode+store, "ann", "--outputformat=csv2", "--silent=true", "--showHeader=false", "-e", "SELECT 1")
+			require.Zero(t, r.Code, r.Err)
+			require.Equal(t, []string{"1"}, values(r))
+		}
+	})
+	can("timeout", func(t *testing.T) {
+		r := beeline(t, "/default?sluice.query_timeout=2s", "-e", endless)
+		require.NotZero(t, r.Code)
+		require.Contains(t, r.Err, "Query timed out")
+	})
+	can("types", func(t *testing.T) {
+		r := beeline(t, "/default?spark.sql.session.timeZone=UTC", "-e", strings.ReplaceAll(everyType, "\n", " "))
+		require.Zero(t, r.Code, r.Err)
+		require.Equal(t, `true,-7,-300,70000,5000000000,0.1,2.5,12345678901234567890.123456789012345678,käse,`, values(r)[0][:len(`true,-7,-300,70000,5000000000,0.1,2.5,12345678901234567890.123456789012345678,käse,`)])
+		require.Contains(t, values(r)[0], `2026-02-28,2026-02-28 13:14:15.123456,1999-12-31 23:59:59.0,`)
+		require.Equal(t, strings.Repeat("NULL,", 18)+"NULL", values(r)[1])
+	})
+	can("pages", func(t *testing.T) { // a script of statements, and a long result
+		r := beeline(t, "/compat", "-e", `DROP TABLE IF EXISTS t; CREATE TABLE t (id INT COMMENT 'the key', name VARCHAR(10), code CHAR(4)) USING parquet;
+			INSERT INTO t VALUES (1, 'one', 'a'), (2, NULL, 'b'); SELECT * FROM t ORDER BY id; USE default; SELECT current_database(); `+pages)
+		require.Zero(t, r.Code, r.Err)
+		rows := values(r)
+		require.Equal(t, []string{"1,one,a   ", "2,NULL,b   ", "default", "0,row 0"}, rows[:4])
+		require.Len(t, rows, 3+2501)
+		require.Equal(t, "NULL,row 2500", rows[len(rows)-1])
+	})
+	can("errors", func(t *testing.T) {
+		r := beeline(t, "/default", "--force=true", "-e", syntaxError, "-e", noTable, "-e", divideByZero, "-e", tooMuch, "-e", "SELECT 'goes on'")
+		for i, cause := range causes {
+			state, class, _ := strings.Cut(cause, " ")
+			require.Contains(t, r.Err, class)
+			if i < len(causes)-1 { // of an error that comes with a page Beeline shows the message only
+				require.Contains(t, r.Err, "(state="+state)
+			}
+		}
+		require.NotContains(t, r.Err, "\tat org.apache.spark")
+		require.Contains(t, r.Out, "goes on")
+		require.NotZero(t, beeline(t, "/default", "-e", noTable).Code, "a script that fails says so by its exit code")
+	})
+	can("metadata", func(t *testing.T) {
+		r := beeline(t, "/compat", "-e", "!tables", "-e", "!columns seen", "-e", "!dbinfo", "-e", "!primarykeys seen")
+		require.Zero(t, r.Code, r.Err)
+		for _, want := range []string{"looked,VIEW", "seen,TABLE", "the key", "Spark SQL", "4.3.0"} {
+			require.Contains(t, r.Out+r.Err, want)
+		}
+	})
+	record.Can(t, beelineName, "cancel", func(t *testing.T) { // Ctrl-C
+		args := testbed.BeelineArgs(t, gateway, "/default", "ann", "-e", endless)
+		c := testbed.Start(t, args[0], args[1:]...)
+		testbed.Until(t, time.Minute, "Beeline shows the job's progress", func() bool { return strings.Contains(c.Err(), "Stage ") })
+		record.Can(t, beelineName, "log", func(t *testing.T) {
+			require.Regexp(t, `INFO  : Total jobs = 1\n.*INFO  : Stage \d+: \d+ of 16 tasks`, c.Err())
+		})
+		require.NoError(t, c.Cmd.Process.Signal(syscall.SIGINT))
+		testbed.Within(t, 10*time.Second, "ending Beeline", func() { c.Wait() })
+		idle(t)
+	})
+}

@@ -1,0 +1,2 @@
+{{ config(materialized='incremental', incremental_strategy='append') }}
+select count(*) as n, max(age) as oldest from {{ ref('adults') }}
