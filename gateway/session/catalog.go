@@ -264,10 +264,9 @@ func (c *Catalog) each(ctx context.Context, q engines.Query, n int, f func([]str
 	}
 }
 
-// texts returns the first n columns of what a statement gives.
-func (c *Catalog) texts(ctx context.Context, sql string, n int) (rows [][]string, err error) {
-	err = c.each(ctx, engines.Query{SQL: sql}, n, func(row []string) { rows = append(rows, row) })
-	return rows, err
+// do runs a statement whose rows nobody wants.
+func (c *Catalog) do(ctx context.Context, sql string) error {
+	return c.each(ctx, engines.Query{SQL: sql}, 0, func([]string) {})
 }
 
 // readDetails reads what SHOW TABLE EXTENDED says of a table: lines of `Key: value`, of which the kind stands before the

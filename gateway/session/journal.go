@@ -79,18 +79,18 @@ func (j journal) replay(ctx context.Context, remote engines.Session, catalog, da
 			return nil
 		}
 		if to[0] != at[0] {
-			if _, err := c.texts(ctx, "SET CATALOG '"+unquote(orDefault(to[0], OwnCatalog))+"'", 0); err != nil {
+			if err := c.do(ctx, "SET CATALOG '"+unquote(orDefault(to[0], OwnCatalog))+"'"); err != nil {
 				return err
 			}
 		}
-		_, err := c.texts(ctx, "USE "+orDefault(to[1], "default"), 0)
+		err := c.do(ctx, "USE "+orDefault(to[1], "default"))
 		at = to
 		return err
 	}
 	for _, e := range j {
 		err := move([2]string{e.Catalog, e.Database})
 		if err == nil {
-			_, err = c.texts(ctx, e.Text, 0)
+			err = c.do(ctx, e.Text)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

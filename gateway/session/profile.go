@@ -60,7 +60,7 @@ func (m *Manager) initialize(ctx context.Context, remote engines.Session, conf m
 	}
 	c := &Catalog{remote}
 	for _, text := range split(p.InitSQL) {
-		if _, err := c.texts(ctx, text, 0); err != nil {
+		if err := c.do(ctx, text); err != nil {
 			return fmt.Errorf("profiles.%s.init_sql: %q: %w", conf[ProfileKey], text, err)
 		}
 	}

@@ -59,7 +59,7 @@ func (f *faulty) Write(p []byte) (int, error) {
 		return len(p), err
 	default:
 		_, err := f.Conn.Write(p[:len(p)/2])
-		_ = f.Conn.Close()
+		_ = f.Close()
 		return len(p), err
 	}
 }

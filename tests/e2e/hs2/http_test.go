@@ -66,8 +66,14 @@ func message(t *testing.T) []byte {
 	return buf.Bytes()
 }
 
+// answer is what came back of a request.
+type answer struct {
+	*http.Response
+	body []byte
+}
+
 // post sends a request on a connection of its own.
-func post(t *testing.T, g *testbed.Gateway, path string, body io.Reader, change func(*http.Request)) (*http.Response, []byte) {
+func post(t *testing.T, g *testbed.Gateway, path string, body io.Reader, change func(*http.Request)) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+g.HTTP+path, body)
 	require.NoError(t, err)
@@ -81,7 +87,7 @@ func post(t *testing.T, g *testbed.Gateway, path string, body io.Reader, change 
 	data, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
-	return resp, data
+	return answer{resp, data}
 }
 
 // isReply says that a body holds an answer of Thrift's.
@@ -96,11 +102,11 @@ func TestHTTPRequests(t *testing.T) {
 	msg := message(t)
 
 	for _, path := range []string{"/cliservice", "/cliservice/", "/cliservice/more", "/", "/sql/protocolv1/o/0123/0820-abc-xyz", "/sql/protocolv1/o/0/x/"} {
-		resp, body := post(t, g, path, bytes.NewReader(msg), nil)
+		resp := post(t, g, path, bytes.NewReader(msg), nil)
 		require.Equal(t, http.StatusOK, resp.StatusCode, path)
-		require.True(t, isReply(body), path)
+		require.True(t, isReply(resp.body), path)
 		require.Equal(t, "application/x-thrift", resp.Header.Get("Content-Type"))
-		require.EqualValues(t, len(body), resp.ContentLength)
+		require.EqualValues(t, len(resp.body), resp.ContentLength)
 	}
 	for name, tc := range map[string]struct {
 		path   string
@@ -124,13 +130,13 @@ func TestHTTPRequests(t *testing.T) {
 		"a header of 40 KiB":     {"/cliservice", bytes.NewReader(msg), func(r *http.Request) { r.Header.Set("X-Ticket", strings.Repeat("t", 40<<10)) }, http.StatusOK},
 	} {
 		t.Run(name, func(t *testing.T) {
-			resp, body := post(t, g, tc.path, tc.body, tc.change)
-			require.Equal(t, tc.code, resp.StatusCode, string(body))
-			require.Equal(t, tc.code == http.StatusOK, isReply(body))
+			resp := post(t, g, tc.path, tc.body, tc.change)
+			require.Equal(t, tc.code, resp.StatusCode, string(resp.body))
+			require.Equal(t, tc.code == http.StatusOK, isReply(resp.body))
 		})
 	}
 	t.Run("a cookie in place of the password", func(t *testing.T) {
-		resp, _ := post(t, g, "/cliservice", bytes.NewReader(msg), nil)
+		resp := post(t, g, "/cliservice", bytes.NewReader(msg), nil)
 		require.Len(t, resp.Cookies(), 1)
 		with := func(user string) func(*http.Request) {
 			return func(r *http.Request) {
@@ -141,17 +147,17 @@ func TestHTTPRequests(t *testing.T) {
 				}
 			}
 		}
-		second, body := post(t, g, "/cliservice", bytes.NewReader(msg), with(""))
-		require.True(t, isReply(body))
+		second := post(t, g, "/cliservice", bytes.NewReader(msg), with(""))
+		require.True(t, isReply(second.body))
 		require.Empty(t, second.Cookies(), "once is enough")
-		third, _ := post(t, g, "/cliservice", bytes.NewReader(msg), with("bob"))
+		third := post(t, g, "/cliservice", bytes.NewReader(msg), with("bob"))
 		require.Len(t, third.Cookies(), 1, "a password of another is looked at")
 
 		// The key is in the data directory, so a cookie outlives the process that gave it.
 		g.Kill()
 		again := g.Restart("auth: {mode: file, file: " + file + "}\n")
-		fourth, body := post(t, again, "/cliservice", bytes.NewReader(msg), with(""))
-		require.Equal(t, http.StatusOK, fourth.StatusCode, string(body))
+		fourth := post(t, again, "/cliservice", bytes.NewReader(msg), with(""))
+		require.Equal(t, http.StatusOK, fourth.StatusCode, string(fourth.body))
 	})
 }
 
@@ -199,16 +205,16 @@ func TestHTTPConnectionsAndGzip(t *testing.T) {
 	require.NoError(t, proto.WriteMessageBegin(t.Context(), "FetchResults", thrift.CALL, 7))
 	args := &tcli.TCLIServiceFetchResultsArgs{Req: &tcli.TFetchResultsReq{OperationHandle: op, Orientation: first, MaxRows: 5000}}
 	require.NoError(t, args.Write(t.Context(), proto))
-	plain, want := post(t, shared, "/cliservice", bytes.NewReader(buf.Bytes()), nil)
+	plain := post(t, shared, "/cliservice", bytes.NewReader(buf.Bytes()), nil)
 	require.Empty(t, plain.Header.Get("Content-Encoding"))
-	packed, got := post(t, shared, "/cliservice", bytes.NewReader(buf.Bytes()), func(r *http.Request) { r.Header.Set("Accept-Encoding", "gzip,deflate") })
+	packed := post(t, shared, "/cliservice", bytes.NewReader(buf.Bytes()), func(r *http.Request) { r.Header.Set("Accept-Encoding", "gzip,deflate") })
 	require.Equal(t, "gzip", packed.Header.Get("Content-Encoding"))
-	require.Less(t, len(got), len(want)/4)
-	z, err := gzip.NewReader(bytes.NewReader(got))
+	require.Less(t, len(packed.body), len(plain.body)/4)
+	z, err := gzip.NewReader(bytes.NewReader(packed.body))
 	require.NoError(t, err)
 	all, err := io.ReadAll(z)
 	require.NoError(t, err)
-	require.Equal(t, want, all)
+	require.Equal(t, plain.body, all)
 }
 
 func TestHandlesOfAnotherOverHTTP(t *testing.T) {
