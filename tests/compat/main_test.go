@@ -113,7 +113,7 @@ type sections struct {
 func program(t *testing.T, name string, args ...string) sections {
 	t.Helper()
 	prepare(t)
-	return ended(t, testbed.StartEnv(t, statements(), name, args...), 3*time.Minute)
+	return ended(t, testbed.StartEnv(t, statements(), name, args...), 5*time.Minute)
 }
 
 // ended waits for a program for so long; what it has said until then is shown.
