@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -179,30 +180,25 @@ func Run(t T, name string, args ...string) Result {
 	return Start(t, name, args...).Wait()
 }
 
-// BeelineArgs are the command and arguments of stock Beeline, from Spark's own jars. The url goes on behind the port.
-func BeelineArgs(t T, g *Gateway, url, user string, args ...string) []string {
+// BeelineArgs are the command and arguments of stock Beeline, from Spark's own jars and from those that are named before
+// them. The url is what stands behind jdbc:hive2://.
+func BeelineArgs(t T, url, user string, jars []string, args ...string) []string {
 	t.Helper()
-	return beelineArgs(t, g.Thrift+url, user, args...)
+	path := strings.Join(append(slices.Clone(jars), SparkHome(t)+"/jars/*"), ":")
+	return append([]string{Java(t), "-cp", path, "org.apache.hive.beeline.BeeLine", "-u", "jdbc:hive2://" + url, "-n", user}, args...)
 }
 
-func beelineArgs(t T, url, user string, args ...string) []string {
-	t.Helper()
-	all := []string{Java(t), "-cp", SparkHome(t) + "/jars/*", "org.apache.hive.beeline.BeeLine", "-u", "jdbc:hive2://" + url, "-n", user}
-	return append(all, args...)
-}
-
-// BeelineTo runs stock Beeline with a whole url, behind jdbc:hive2://.
+// BeelineTo runs Beeline from Spark's own jars with a whole url, behind jdbc:hive2://.
 func BeelineTo(t T, url, user string, args ...string) Result {
 	t.Helper()
-	all := beelineArgs(t, url, user, args...)
+	all := BeelineArgs(t, url, user, nil, args...)
 	return Run(t, all[0], all[1:]...)
 }
 
 // Beeline runs stock Beeline.
 func Beeline(t T, g *Gateway, url, user string, args ...string) Result {
 	t.Helper()
-	all := BeelineArgs(t, g, url, user, args...)
-	return Run(t, all[0], all[1:]...)
+	return BeelineTo(t, g.Thrift+url, user, args...)
 }
 
 // Rows are the lines of a client's output that hold something.

@@ -26,6 +26,7 @@ const (
 
 var clients = []client{
 	{name: "Beeline 2.3", none: map[string]int{"engine lost": same}, how: "`beeline -u jdbc:hive2://HOST:10009/default -n USER`. It is among Spark's own jars."},
+	{name: "Beeline 3.1", none: map[string]int{"engine lost": same}, how: "The same, with the jars `org.apache.hive:hive-beeline:3.1.3` and `org.apache.hive:hive-jdbc:3.1.3:standalone` in front of Spark's."},
 	{name: "Hive JDBC 2.3.9", how: jdbcHow("2.3.9")},
 	{name: "Hive JDBC 3.1.3", how: jdbcHow("3.1.3")},
 	{name: "Hive JDBC 4.0.1", how: jdbcHow("4.0.1")},
