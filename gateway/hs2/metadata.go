@@ -199,8 +199,11 @@ func matching(ctx context.Context, c *session.Catalog, catalog string, pattern *
 	return schemas, err
 }
 
+// lister lists the tables of a schema, with more or less of what is known of them.
+type lister func(c *session.Catalog, ctx context.Context, catalog, schema string, match func(string) bool) ([]session.Table, error)
+
 // eachSchema calls f with the tables of each schema of a request; temporary views, which every schema shows, come once.
-func eachSchema(ctx context.Context, o *session.Operation, catalog string, schema, name *string, f func(context.Context, *session.Catalog, []session.Table) error) error {
+func eachSchema(ctx context.Context, o *session.Operation, list lister, catalog string, schema, name *string, f func(context.Context, *session.Catalog, []session.Table) error) error {
 	return inCatalogs(ctx, o, catalog, func(ctx context.Context, c *session.Catalog, catalog string) error {
 		schemas, err := matching(ctx, c, catalog, schema)
 		if err != nil {
@@ -209,7 +212,7 @@ func eachSchema(ctx context.Context, o *session.Operation, catalog string, schem
 		match := like(name)
 		seen := map[string]bool{}
 		for _, s := range schemas {
-			tables, err := c.Tables(ctx, catalog, s, match)
+			tables, err := list(c, ctx, catalog, s, match)
 			if err != nil {
 				if c.Gone(ctx, err) {
 					return err
@@ -233,7 +236,7 @@ func eachSchema(ctx context.Context, o *session.Operation, catalog string, schem
 func (h *handler) GetTables(ctx context.Context, req *tcli.TGetTablesReq) (*tcli.TGetTablesResp, error) {
 	wanted := func(kind string) bool { return len(req.TableTypes) == 0 || slices.Contains(req.TableTypes, kind) }
 	st, op := h.call(ctx, req.SessionHandle, "GetTables", tableColumns, func(ctx context.Context, o *session.Operation, t *table) error {
-		return eachSchema(ctx, o, string(req.GetCatalogName()), (*string)(req.SchemaName), (*string)(req.TableName), func(_ context.Context, _ *session.Catalog, tables []session.Table) error {
+		return eachSchema(ctx, o, (*session.Catalog).Tables, string(req.GetCatalogName()), (*string)(req.SchemaName), (*string)(req.TableName), func(_ context.Context, _ *session.Catalog, tables []session.Table) error {
 			for _, tb := range tables {
 				kind := "TABLE"
 				if tb.View {
@@ -271,7 +274,7 @@ func (h *handler) GetTableTypes(ctx context.Context, req *tcli.TGetTableTypesReq
 func (h *handler) GetColumns(ctx context.Context, req *tcli.TGetColumnsReq) (*tcli.TGetColumnsResp, error) {
 	match := like((*string)(req.ColumnName))
 	st, op := h.call(ctx, req.SessionHandle, "GetColumns", columnColumns, func(ctx context.Context, o *session.Operation, t *table) error {
-		return eachSchema(ctx, o, string(req.GetCatalogName()), (*string)(req.SchemaName), (*string)(req.TableName), func(ctx context.Context, c *session.Catalog, tables []session.Table) error {
+		return eachSchema(ctx, o, (*session.Catalog).TableNames, string(req.GetCatalogName()), (*string)(req.SchemaName), (*string)(req.TableName), func(ctx context.Context, c *session.Catalog, tables []session.Table) error {
 			return c.Columns(ctx, tables, func(tb session.Table, columns []session.Column) error {
 				for i, col := range columns {
 					if !match(col.Name) {

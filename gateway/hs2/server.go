@@ -213,6 +213,8 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		switch {
 		case errors.As(err, &panicked):
 			log.Error("a call failed by a fault of ours", "error", err, "stack", string(panicked.Stack))
+		case isTimeout(err):
+			log.Info("connection closed: a request or its answer took longer than hs2.message_timeout on the way", "limit", s.opt.MessageTimeout)
 		case err != nil && !isEnd(err) && !usable:
 			log.Info("connection closed: the client's bytes are no call that we know", "error", err)
 		}
@@ -247,6 +249,11 @@ func (s *Server) observe(name string, next thrift.TProcessorFunction) thrift.TPr
 		s.opt.Hooks.Call(name, time.Since(began), err != nil)
 		return usable, err
 	}}
+}
+
+func isTimeout(err error) bool {
+	var te thrift.TTransportException
+	return errors.As(err, &te) && te.TypeId() == thrift.TIMED_OUT
 }
 
 func isEnd(err error) bool {

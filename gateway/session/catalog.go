@@ -87,20 +87,29 @@ func (c *Catalog) Schemas(ctx context.Context, catalog string) ([]string, error)
 // microseconds for a name, so a schema beyond it is listed without.
 const maxComments = 1000
 
-// Tables lists the tables and views of a schema whose names match, temporary views among them.
-func (c *Catalog) Tables(ctx context.Context, catalog, schema string, match func(string) bool) ([]Table, error) {
-	var out []Table
-	all := 0
-	in := quoteParts(qualified(catalog, schema))
-	err := c.each(ctx, engines.Query{SQL: "SHOW TABLES IN " + in}, 2, func(row []string) {
+// TableNames lists the tables and views of a schema whose names match, temporary views among them, by their names alone.
+func (c *Catalog) TableNames(ctx context.Context, catalog, schema string, match func(string) bool) ([]Table, error) {
+	tables, _, err := c.tables(ctx, catalog, schema, match)
+	return tables, err
+}
+
+func (c *Catalog) tables(ctx context.Context, catalog, schema string, match func(string) bool) (matching []Table, all int, err error) {
+	err = c.each(ctx, engines.Query{SQL: "SHOW TABLES IN " + quoteParts(qualified(catalog, schema))}, 2, func(row []string) {
 		all++
 		if match(row[1]) {
-			out = append(out, Table{Catalog: catalog, Schema: row[0], Name: row[1], Temporary: row[0] == ""})
+			matching = append(matching, Table{Catalog: catalog, Schema: row[0], Name: row[1], Temporary: row[0] == ""})
 		}
 	})
+	return matching, all, err
+}
+
+// Tables lists them with what kind of table each is, and with their comments unless the schema has very many.
+func (c *Catalog) Tables(ctx context.Context, catalog, schema string, match func(string) bool) ([]Table, error) {
+	out, all, err := c.tables(ctx, catalog, schema, match)
 	if err != nil || len(out) == 0 {
 		return nil, err
 	}
+	in := quoteParts(qualified(catalog, schema))
 	if pattern := patternOf(out, all); pattern != "" {
 		if err := c.describe(ctx, "SHOW TABLE EXTENDED IN "+in+" LIKE '"+pattern+"'", out); err == nil || c.Gone(ctx, err) {
 			return out, err

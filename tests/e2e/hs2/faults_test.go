@@ -180,6 +180,7 @@ func TestFaultyClients(t *testing.T) {
 	testbed.Until(t, 30*time.Second, "nothing is left of them", func() bool {
 		return metric(t, g, "sluice_hs2_connections") == 0 && metric(t, g, "sluice_sessions") == 0
 	})
+	require.Contains(t, g.Log(), "took longer than hs2.message_timeout")
 	testbed.Until(t, 30*time.Second, "no goroutine is left of them", func() bool { return metric(t, g, "go_goroutines") <= goroutines+5 })
 	require.NoError(t, converse(t, g, "binary", "", 0))
 	require.NoError(t, converse(t, g, "http", "", 0))
