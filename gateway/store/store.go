@@ -53,6 +53,7 @@ type Store struct {
 	db *sql.DB
 	dialect
 	breaker *gobreaker.CircuitBreaker[any]
+	turns   chan struct{} // one for each connection
 }
 
 // Open opens the database at a URL and brings its tables up to date: postgres://user:password@host/name, or the path of a
@@ -82,23 +83,23 @@ func open(ctx context.Context, at string) (*Store, error) {
 			now:     "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
 			options: []goose.ProviderOption{goose.WithSessionLocker(locker)}} // replicas may start together
 		if s.db, err = sql.Open("pgx", at); err == nil {
-			s.db.SetMaxOpenConns(16)
 			s.db.SetMaxIdleConns(8)
 		}
+		s.turns = make(chan struct{}, 16)
 	} else {
 		// Writers wait for each other; with a write-ahead log a crash of ours loses nothing, a crash of the machine at
 		// most the last moments.
 		pragmas := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)"}, "_txlock": {"immediate"}}
 		s.dialect = dialect{goose: goose.DialectSQLite3, now: "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"}
+		s.db, err = sql.Open("sqlite", "file:"+(&url.URL{Path: at}).EscapedPath()+"?"+pragmas.Encode())
 		// One connection: SQLite takes one writer at a time, and who waits for it inside SQLite polls, unfairly, for
 		// seconds when there are hundreds; who waits for the connection gets it in turn.
-		if s.db, err = sql.Open("sqlite", "file:"+(&url.URL{Path: at}).EscapedPath()+"?"+pragmas.Encode()); err == nil {
-			s.db.SetMaxOpenConns(1)
-		}
+		s.turns = make(chan struct{}, 1)
 	}
 	if err != nil {
 		return nil, err
 	}
+	s.db.SetMaxOpenConns(cap(s.turns))
 	s.breaker = gobreaker.NewCircuitBreaker[any](gobreaker.Settings{
 		Name: "store", Timeout: retryAfter,
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures > 0 },
@@ -143,9 +144,15 @@ func (s *Store) Ping(ctx context.Context) error {
 	})
 }
 
-// call runs f within the time limit of a call. A database that does not work is asked again only after a while; until
-// then calls fail at once with ErrUnavailable.
+// call runs f within the time limit of a call, once it is its turn: to stand in line says nothing about the database. One
+// that does not work is asked again only after a while; until then calls fail at once with ErrUnavailable.
 func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
+	select {
+	case s.turns <- struct{}{}:
+		defer func() { <-s.turns }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	_, err := s.breaker.Execute(func() (any, error) {
 		limited, cancel := context.WithTimeout(ctx, callLimit)
 		defer cancel()
