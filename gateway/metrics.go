@@ -19,6 +19,7 @@ type metrics struct {
 	calls       *prometheus.HistogramVec
 	operations  *prometheus.CounterVec
 	durations   *prometheus.HistogramVec
+	overhead    prometheus.Histogram
 	rows, bytes prometheus.Counter
 	starts      *prometheus.HistogramVec
 	ends        prometheus.Counter
@@ -37,6 +38,9 @@ func newMetrics() *metrics {
 			Help: "Operations that ended, by kind and state."}, []string{"kind", "state"}),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_operation_duration_seconds",
 			Help: "Time from accepting an operation to its end.", Buckets: prometheus.ExponentialBuckets(0.005, 3, 12)}, []string{"kind"}),
+		overhead: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_statement_overhead_seconds",
+			Help:    "Time of a statement in the gateway: until its engine was asked, and from the first rows until they could be fetched.",
+			Buckets: []float64{.0001, .0002, .0003, .0005, .0007, .001, .0015, .002, .003, .005, .01, .03, .1, 1}}),
 		rows: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_hs2_rows_sent_total",
 			Help: "Rows sent to HiveServer2 clients."}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_hs2_row_bytes_sent_total",
@@ -51,7 +55,7 @@ func newMetrics() *metrics {
 	for _, to := range []string{"lines", "store"} { // so that there is something to watch before the first one
 		m.auditDropped.WithLabelValues(to)
 	}
-	m.registry.MustRegister(m.connections, m.calls, m.operations, m.durations, m.rows, m.bytes, m.starts, m.ends, m.auditDropped,
+	m.registry.MustRegister(m.connections, m.calls, m.operations, m.durations, m.overhead, m.rows, m.bytes, m.starts, m.ends, m.auditDropped,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -96,7 +100,7 @@ func (m *metrics) sessions() session.Hooks {
 	return session.Hooks{OperationEnded: func(kind session.Kind, state session.State, took time.Duration) {
 		m.operations.WithLabelValues(string(kind), string(state)).Inc()
 		m.durations.WithLabelValues(string(kind)).Observe(took.Seconds())
-	}}
+	}, Overhead: func(took time.Duration) { m.overhead.Observe(took.Seconds()) }}
 }
 
 func (m *metrics) launch() launch.Hooks {

@@ -11,6 +11,10 @@ import (
 // Hooks observe; each may be nil. They are called while somebody waits, so they must be quick.
 type Hooks struct {
 	OperationEnded func(kind Kind, state State, took time.Duration)
+	// Overhead is told the time that a statement with rows spent in the gateway: from its acceptance until the engine was
+	// asked, and from the engine's first rows until clients could fetch them. One that had to wait for an engine, or for
+	// another statement of its session, is not counted.
+	Overhead func(time.Duration)
 	// OperationDone is called once for each operation: it has ended, and its client has done with it. One that is taken
 	// over by another gateway is done there.
 	OperationDone  func(Done)

@@ -80,6 +80,7 @@ type Operation struct {
 	exec   engines.Execution // what is to be released in the end; owned by the goroutine
 	jobs   jobs              // what the log has said of them; owned by the goroutine
 	audit  audit
+	before time.Duration // from its acceptance until the engine was asked, where nothing had to be waited for; or 0
 
 	mu       sync.Mutex
 	snap     Snapshot

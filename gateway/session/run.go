@@ -148,12 +148,16 @@ func (o *Operation) mayRunAgain(st statement) bool {
 }
 
 func (o *Operation) runOnEngine(ctx context.Context, st statement) error {
+	warm := o.Session.hasEngine() && o.Session.running() <= 1
 	return o.onEngine(ctx, func(ctx context.Context, remote engines.Session) error {
 		release, err := o.lockOverlay(ctx, remote)
 		if err != nil {
 			return err
 		}
 		defer release()
+		if warm {
+			o.before = time.Since(o.rec.CreatedAt)
+		}
 		tags := append([]string{"sluice-operation-" + o.ID.String(), "sluice-session-" + o.Session.ID.String()}, traceTags(ctx)...)
 		exec, err := remote.Start(ctx, o.rec.EngineOp, engines.Query{
 			SQL: st.text, ReturnRows: st.verb == query || st.verb == ping, Tags: tags, Progress: o.onProgress,
@@ -297,6 +301,7 @@ func (o *Operation) drain(ctx context.Context, exec engines.Execution) (err erro
 		if err != nil {
 			return err
 		}
+		arrived := time.Now()
 		if schema == nil {
 			schema = exec.Schema()
 		}
@@ -310,6 +315,9 @@ func (o *Operation) drain(ctx context.Context, exec engines.Execution) (err erro
 		}
 		if o.Snapshot().State == Running {
 			o.update(func(s *Snapshot) { s.State = Finished })
+			if hook := o.Session.manager.opt.Hooks.Overhead; hook != nil && o.before > 0 {
+				hook(o.before + time.Since(arrived))
+			}
 		}
 	}
 }
