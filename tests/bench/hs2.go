@@ -17,23 +17,52 @@ import (
 const (
 	one     = "SELECT id FROM range(1)"
 	million = "SELECT id, CAST(id AS STRING) AS s, id / 3.0D AS d FROM range(0, 1000000, 1, 2)"
+	wide    = `SELECT id AS a, id + 1 AS b, id + 2 AS c, id + 3 AS d, id + 4 AS e, id + 5 AS f, id + 6 AS g, id + 7 AS h, id / 3.0D AS i, id / 7.0D AS j, id / 9.0D AS k,
+		CAST(id AS STRING) AS l, CAST(id + 1 AS STRING) AS m, concat('row ', id) AS n, 'the same' AS o, id % 7 AS p, id % 100 AS q, CAST(id % 2 AS STRING) AS r, id * 2 AS s, id * 3 AS t
+		FROM range(0, 1000000, 1, 2)`
 )
 
-// straight is a session on the engine that the gateway uses, without the gateway.
-func straight(t *testbed.Suite, g *testbed.Gateway) engines.Session {
-	s, err := g.DialEngine(t, g.EngineOf(t, "bench")).OpenSession(context.Background(), engines.SessionSpec{ID: uuid.New(), User: "bench"})
+// server is a HiveServer2 that takes part.
+type server struct {
+	name    string
+	address string
+	pid     int // 0 for one of this process
+}
+
+// field is everything that is measured, side by side on one machine.
+type field struct {
+	t       *testbed.Suite
+	gateway *testbed.Gateway
+	engine  engines.Engine  // the gateway's own, without the gateway
+	direct  engines.Session // on it
+	servers []server        // the gateway, then Spark's own
+}
+
+func newField(t *testbed.Suite) *field {
+	f := &field{t: t, gateway: testbed.StartGateway(t, "", "SLUICE_HS2_MAX_CONNECTIONS=20000", "SLUICE_LIMITS_OPERATIONS_PER_SESSION=0")}
+	testbed.DialHS2(t, f.gateway.Thrift, "bench", "x", nil).All(one)
+	f.engine = f.gateway.DialEngine(t, f.gateway.EngineOf(t, "bench"))
+	f.direct = f.session()
+	spark, pid := testbed.StartThriftServer(t)
+	f.servers = []server{{"gateway", f.gateway.Thrift, f.gateway.Cmd.Process.Pid}, {"Spark's Thrift server", spark, pid}}
+	return f
+}
+
+// session opens one straight on the engine.
+func (f *field) session() engines.Session {
+	s, err := f.engine.OpenSession(context.Background(), engines.SessionSpec{ID: uuid.New(), User: "bench"})
 	if err != nil {
-		t.Fatalf("%v", err)
+		f.t.Fatalf("%v", err)
 	}
 	return s
 }
 
 // connectRows runs a query straight on the engine and returns its rows.
-func connectRows(t *testbed.Suite, s engines.Session, sql string) (rows int64) {
+func (f *field) connectRows(s engines.Session, sql string) (rows int64) {
 	ctx := context.Background()
 	e, err := s.Start(ctx, uuid.New(), engines.Query{SQL: sql, ReturnRows: true})
 	if err != nil {
-		t.Fatalf("%v", err)
+		f.t.Fatalf("%v", err)
 	}
 	defer func() { go func() { _ = e.Release(ctx) }() }() // as the gateway does: nobody waits for it
 	for {
@@ -42,18 +71,18 @@ func connectRows(t *testbed.Suite, s engines.Session, sql string) (rows int64) {
 			return rows
 		}
 		if err != nil {
-			t.Fatalf("%v", err)
+			f.t.Fatalf("%v", err)
 		}
 		b.Release()
 		rows = at.Rows
 	}
 }
 
-// gatewayRows runs a query through the gateway as JDBC does, fetching pages of the given size.
-func gatewayRows(t *testbed.Suite, c *testbed.HS2, sql string, page int64) (rows int64) {
+// thriftRows runs a query on a HiveServer2 as JDBC does, fetching pages of the given size.
+func (f *field) thriftRows(c *testbed.HS2, sql string, page int64) (rows int64) {
 	op := c.Async(sql)
 	if st := c.WaitState(op, 1<<40); st.GetOperationState() != tcli.TOperationState_FINISHED_STATE {
-		t.Fatalf("%s", st.GetErrorMessage())
+		f.t.Fatalf("%s", st.GetErrorMessage())
 	}
 	for {
 		got := c.Fetch(op, tcli.TFetchOrientation_FETCH_NEXT, page, 0)
@@ -64,56 +93,95 @@ func gatewayRows(t *testbed.Suite, c *testbed.HS2, sql string, page int64) (rows
 		}
 	}
 	if _, err := c.CloseOperation(context.Background(), &tcli.TCloseOperationReq{OperationHandle: op}); err != nil {
-		t.Fatalf("%v", err)
+		f.t.Fatalf("%v", err)
 	}
 	return rows
 }
 
-// hs2 measures a statement through the gateway against the same statement on the same engine without it.
-func hs2(t *testbed.Suite) []Figure {
-	g := testbed.StartGateway(t, "")
-	ready := func() float64 { return 1000 * seconds(func() { testbed.DialHS2(t, g.Thrift, "bench", "x", nil) }) }
-	c := testbed.DialHS2(t, g.Thrift, "bench", "x", nil)
-	gatewayRows(t, c, one, 1000)
-	s := straight(t, g)
-	for range 150 { // the engine compiles what it runs often
-		gatewayRows(t, c, one, 1000)
-		connectRows(t, s, one)
+func (f *field) dial(address string) *testbed.HS2 {
+	return testbed.DialHS2(f.t, address, "bench", "x", nil)
+}
+
+// hs2 measures the gateway against the same engine without it, against Spark's own Thrift server, and against an answer
+// that is in memory already.
+func hs2(t *testbed.Suite, wanted func(part string) bool) []Figure {
+	var out []Figure
+	if wanted("startup") {
+		out = startup(t)
 	}
-	for range 5 {
-		gatewayRows(t, c, million, 10000)
-		connectRows(t, s, million)
+	f := newField(t)
+	for _, part := range []struct {
+		name    string
+		measure func() []Figure
+	}{{"small", f.small}, {"go", f.goClient}, {"jdbc", f.jdbc}, {"sessions", f.sessions}, {"together", f.together}, {"idle", f.idle}} {
+		if wanted(part.name) {
+			out = append(out, part.measure()...)
+		}
 	}
-	var small, smallPeer, big, bigPeer, open, cpu series
-	for range 300 {
-		small = append(small, 1000*seconds(func() { gatewayRows(t, c, one, 1000) }))
-		smallPeer = append(smallPeer, 1000*seconds(func() { connectRows(t, s, one) }))
+	return out
+}
+
+// small is a statement of one row.
+func (f *field) small() []Figure {
+	const rounds = 300
+	gateway, spark := f.dial(f.servers[0].address), f.dial(f.servers[1].address)
+	for range rounds / 2 { // the engines compile what they run often
+		f.thriftRows(gateway, one, 1000)
+		f.connectRows(f.direct, one)
+		f.thriftRows(spark, one, 1000)
 	}
-	for range 11 {
-		before := testbed.CPUSeconds(g.Cmd.Process.Pid)
-		big = append(big, seconds(func() {
-			if n := gatewayRows(t, c, million, 10000); n != 1_000_000 {
-				t.Fatalf("%d rows came", n)
-			}
-		}))
-		cpu = append(cpu, testbed.CPUSeconds(g.Cmd.Process.Pid)-before)
-		bigPeer = append(bigPeer, seconds(func() {
-			if n := connectRows(t, s, million); n != 1_000_000 {
-				t.Fatalf("%d rows came", n)
-			}
-		}))
-		open = append(open, ready())
+	before := f.histogram("sluice_statement_overhead_seconds")
+	var direct, ours, theirs series
+	for range rounds {
+		ours = append(ours, 1000*seconds(func() { f.thriftRows(gateway, one, 1000) }))
+		direct = append(direct, 1000*seconds(func() { f.connectRows(f.direct, one) }))
+		theirs = append(theirs, 1000*seconds(func() { f.thriftRows(spark, one, 1000) }))
 	}
-	peer := smallPeer.figure("SELECT of one row, straight Connect", "ms")
-	bigP := bigPeer.figure("1 M rows, straight Connect", "s")
-	memory := series{float64(testbed.PeakMemory(g.Cmd.Process.Pid)) / (1 << 20)}
+	after := f.histogram("sluice_statement_overhead_seconds")
+	peer := direct.figure("one row, straight Connect", "ms")
 	return []Figure{
-		peer,
-		small.figure("SELECT of one row, gateway", "ms").against(peer),
-		bigP,
-		big.figure("1 M rows, gateway, Go client", "s").against(bigP),
-		cpu.figure("1 M rows, CPU of the gateway", "s"),
-		open.figure("connect, log in and open a session", "ms"),
-		memory.figure("peak memory of the gateway", "MiB"),
+		peer, ours.figure("one row, gateway", "ms").against(peer), theirs.figure("one row, Spark's Thrift server", "ms").against(peer),
+		{Name: "one row, in the gateway, p50", Unit: "ms", Median: 1000 * after.quantileSince(before, 0.5)},
+		{Name: "one row, in the gateway, p99", Unit: "ms", Median: 1000 * after.quantileSince(before, 0.99)},
+	}
+}
+
+// goClient reads a million rows with generated code, which decodes value by value, and with code that decodes a column at
+// a time.
+func (f *field) goClient() []Figure {
+	const page = 10_000
+	canned := newCanned(f.t, f.direct, million, page).serve(f.t)
+	gateway, memory := f.dial(f.servers[0].address), f.dial(canned)
+	quick, quickMemory := f.dialQuick(f.servers[0].address), f.dialQuick(canned)
+	var direct, ours, limit, oursQuick, limitQuick, cpu series
+	for round := range 16 {
+		read := func(s *series, f func() int64) {
+			took := seconds(func() {
+				if n := f(); n != 1_000_000 {
+					panic("rows are missing")
+				}
+			})
+			if round >= 5 {
+				*s = append(*s, took)
+			}
+		}
+		pid := f.servers[0].pid
+		spent := testbed.CPUSeconds(pid)
+		read(&ours, func() int64 { return f.thriftRows(gateway, million, page) })
+		if round >= 5 {
+			cpu = append(cpu, testbed.CPUSeconds(pid)-spent)
+		}
+		read(&direct, func() int64 { return f.connectRows(f.direct, million) })
+		read(&limit, func() int64 { return f.thriftRows(memory, million, page) })
+		read(&oursQuick, func() int64 { return f.quickRows(quick, million, page) })
+		read(&limitQuick, func() int64 { return f.quickRows(quickMemory, million, page) })
+	}
+	peer := direct.figure("1 M rows, straight Connect", "s")
+	bytes := limit.figure("1 M rows, from memory, generated Go client", "s")
+	quickBytes := limitQuick.figure("1 M rows, from memory, quick Go client", "s")
+	return []Figure{
+		peer, bytes, ours.figure("1 M rows, gateway, generated Go client", "s").against(peer),
+		quickBytes, oursQuick.figure("1 M rows, gateway, quick Go client", "s").against(peer),
+		cpu.figure("1 M rows, processor time of the gateway", "s"),
 	}
 }

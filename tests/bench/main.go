@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluicedata/sluice/tests/testbed"
@@ -26,10 +27,11 @@ type Figure struct {
 	Ratio  float64 `json:"ratio,omitempty"` // median over the peer's
 }
 
-var areas = map[string]func(*testbed.Suite) []Figure{"hs2": hs2}
+var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{"hs2": hs2}
 
 func main() {
 	area := flag.String("area", "hs2", "what to measure")
+	only := flag.String("only", "", "parts of the area, with commas between them; all if empty")
 	flag.Parse()
 	measure, ok := areas[*area]
 	if !ok {
@@ -37,7 +39,7 @@ func main() {
 		os.Exit(2)
 	}
 	s := &testbed.Suite{}
-	figures := measure(s)
+	figures := measure(s, func(part string) bool { return *only == "" || slices.Contains(strings.Split(*only, ","), part) })
 	s.End()
 	for _, f := range figures {
 		line := fmt.Sprintf("%-42s %10.3f ± %-8.3f %s", f.Name, f.Median, f.Spread, f.Unit)

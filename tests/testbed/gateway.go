@@ -299,13 +299,18 @@ func Busy(pid int) float64 {
 }
 
 // PeakMemory is the most memory that a process has held, in bytes.
-func PeakMemory(pid int) int64 {
+func PeakMemory(pid int) int64 { return memory(pid, "VmHWM:") }
+
+// Memory is how much memory a process holds, in bytes.
+func Memory(pid int) int64 { return memory(pid, "VmRSS:") }
+
+func memory(pid int, key string) int64 {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(data)) {
-		if kb, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if kb, ok := strings.CutPrefix(line, key); ok {
 			n, _ := strconv.ParseInt(strings.Fields(kb)[0], 10, 64)
 			return n << 10
 		}

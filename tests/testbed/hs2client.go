@@ -59,6 +59,26 @@ func (f *saslFrames) RemainingBytes() uint64 { return ^uint64(0) }
 func (f *saslFrames) Open() error            { return nil }
 func (f *saslFrames) IsOpen() bool           { return true }
 
+// Frames is a connection after the negotiation, from either end.
+func Frames(conn net.Conn) thrift.TTransport {
+	return &saslFrames{Conn: conn, in: bufio.NewReaderSize(conn, 64<<10)}
+}
+
+// AcceptLogin is a server's side of the negotiation that lets everybody in.
+func AcceptLogin(conn net.Conn) error {
+	for range 2 { // START and the response
+		var head [5]byte
+		if _, err := io.ReadFull(conn, head[:]); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint32(head[1:]))); err != nil {
+			return err
+		}
+	}
+	_, err := conn.Write(Message(5, ""))
+	return err
+}
+
 // Message is one message of the SASL negotiation.
 func Message(status byte, payload string) []byte {
 	msg := binary.BigEndian.AppendUint32([]byte{status}, uint32(len(payload)))
@@ -127,7 +147,7 @@ func HS2On(t T, conn net.Conn, authzid, user, password string) (*HS2, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	proto := thrift.NewTBinaryProtocolConf(&saslFrames{Conn: conn, in: bufio.NewReaderSize(conn, 64<<10)}, &thrift.TConfiguration{MaxMessageSize: 1 << 30})
+	proto := thrift.NewTBinaryProtocolConf(Frames(conn), &thrift.TConfiguration{MaxMessageSize: 1 << 30})
 	return &HS2{TCLIServiceClient: tcli.NewTCLIServiceClient(thrift.NewTStandardClient(proto, proto)), Conn: conn, t: t}, nil
 }
 
