@@ -17,9 +17,6 @@ import (
 const (
 	one     = "SELECT id FROM range(1)"
 	million = "SELECT id, CAST(id AS STRING) AS s, id / 3.0D AS d FROM range(0, 1000000, 1, 2)"
-	wide    = `SELECT id AS a, id + 1 AS b, id + 2 AS c, id + 3 AS d, id + 4 AS e, id + 5 AS f, id + 6 AS g, id + 7 AS h, id / 3.0D AS i, id / 7.0D AS j, id / 9.0D AS k,
-		CAST(id AS STRING) AS l, CAST(id + 1 AS STRING) AS m, concat('row ', id) AS n, 'the same' AS o, id % 7 AS p, id % 100 AS q, CAST(id % 2 AS STRING) AS r, id * 2 AS s, id * 3 AS t
-		FROM range(0, 1000000, 1, 2)`
 )
 
 // server is a HiveServer2 that takes part.
@@ -113,7 +110,7 @@ func hs2(t *testbed.Suite, wanted func(part string) bool) []Figure {
 	for _, part := range []struct {
 		name    string
 		measure func() []Figure
-	}{{"small", f.small}, {"go", f.goClient}, {"jdbc", f.jdbc}, {"sessions", f.sessions}, {"together", f.together}, {"idle", f.idle}} {
+	}{{"small", f.small}, {"go", f.goClient}, {"sessions", f.sessions}, {"together", f.together}, {"idle", f.idle}} {
 		if wanted(part.name) {
 			out = append(out, part.measure()...)
 		}
