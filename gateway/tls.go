@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
-	"time"
 
 	"github.com/sluicedata/sluice/gateway/config"
+	"github.com/sluicedata/sluice/gateway/reload"
 )
 
 // tlsFiles are a certificate, its key and perhaps the authorities of clients' certificates. They are read again once
@@ -20,21 +19,22 @@ type tlsFiles struct {
 	auth tls.ClientAuthType
 	log  *slog.Logger
 
-	mu     sync.Mutex
-	looked time.Time
-	seen   []os.FileInfo
-	conf   *tls.Config
+	mu    sync.Mutex
+	files *reload.Files
+	conf  *tls.Config
 }
-
-// lookEvery is how often the files are looked at, at most.
-const lookEvery = time.Second
 
 // newTLS returns what a listener speaks TLS with. auth is what is asked of clients where tls.client_ca is set.
 func newTLS(cfg config.TLS, auth tls.ClientAuthType, log *slog.Logger) (*tls.Config, error) {
 	if cfg.ClientCA == "" {
 		auth = tls.NoClientCert
 	}
-	f := &tlsFiles{cfg: cfg, auth: auth, log: log, looked: time.Now(), seen: look(cfg)}
+	f := &tlsFiles{cfg: cfg, auth: auth, log: log}
+	paths := []string{cfg.Cert, cfg.Key}
+	if cfg.ClientCA != "" {
+		paths = append(paths, cfg.ClientCA)
+	}
+	f.files, _ = reload.Watch(paths...) // what is missing is told below, with its key
 	var err error
 	if f.conf, err = f.read(); err != nil {
 		return nil, err
@@ -42,23 +42,6 @@ func newTLS(cfg config.TLS, auth tls.ClientAuthType, log *slog.Logger) (*tls.Con
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		return f.current(), nil
 	}}, nil
-}
-
-// look returns what the files are at the moment; nil stands for one that is not there.
-func look(cfg config.TLS) []os.FileInfo {
-	var out []os.FileInfo
-	for _, path := range []string{cfg.Cert, cfg.Key, cfg.ClientCA} {
-		info, _ := os.Stat(path)
-		out = append(out, info)
-	}
-	return out
-}
-
-func unchanged(a, b os.FileInfo) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
 func (f *tlsFiles) read() (*tls.Config, error) {
@@ -85,16 +68,14 @@ func (f *tlsFiles) read() (*tls.Config, error) {
 func (f *tlsFiles) current() *tls.Config {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if time.Since(f.looked) < lookEvery {
+	changed, err := f.files.Changed()
+	if !changed && err == nil {
 		return f.conf
 	}
-	f.looked = time.Now()
-	now := look(f.cfg)
-	if slices.EqualFunc(now, f.seen, unchanged) {
-		return f.conf
+	var conf *tls.Config
+	if err == nil {
+		conf, err = f.read()
 	}
-	f.seen = now
-	conf, err := f.read()
 	if err != nil { // perhaps the half of a change: the rest of it will be seen, too
 		f.log.Warn("the TLS files have changed and cannot be used; the certificate from before stays in force", "error", err)
 		return f.conf

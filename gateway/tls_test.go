@@ -2,15 +2,9 @@ package gateway
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"log/slog"
-	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,21 +13,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/gateway/config"
+	"github.com/sluicedata/sluice/gateway/reload"
+	"github.com/sluicedata/sluice/tests/testbed"
 )
 
-// writePair writes a certificate of that name, signed by itself, and its key.
-func writePair(t *testing.T, cfg config.TLS, name string) {
+// place puts a certificate and its key where the configuration looks for them.
+func place(t *testing.T, cfg config.TLS, pair testbed.Pair) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	for path, block := range map[string]*pem.Block{cfg.Cert: {Type: "CERTIFICATE", Bytes: der}, cfg.Key: {Type: "PRIVATE KEY", Bytes: keyDER}} {
-		require.NoError(t, writeFile(path, pem.EncodeToMemory(block)))
-	}
+	require.NoError(t, os.Rename(pair.Cert, cfg.Cert))
+	require.NoError(t, os.Rename(pair.Key, cfg.Key))
 }
 
 func TestTLSFilesAreReadAgain(t *testing.T) {
@@ -42,19 +30,22 @@ func TestTLSFilesAreReadAgain(t *testing.T) {
 	_, err := newTLS(cfg, tls.NoClientCert, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "tls.cert and tls.key: ")
 
-	writePair(t, cfg, "first")
+	ca := testbed.NewAuthority(t, dir)
+	place(t, cfg, ca.Issue("first"))
 	var log bytes.Buffer
-	f := &tlsFiles{cfg: cfg, log: slog.New(slog.NewTextHandler(&log, nil)), seen: look(cfg)}
+	f := &tlsFiles{cfg: cfg, log: slog.New(slog.NewTextHandler(&log, nil))}
+	f.files, err = reload.Watch(cfg.Cert, cfg.Key)
+	require.NoError(t, err)
 	f.conf, err = f.read()
 	require.NoError(t, err)
 	shows := func() string {
-		f.looked = time.Time{} // as if a second had gone by
+		f.files.Looked = time.Time{} // as if a second had gone by
 		leaf, err := x509.ParseCertificate(f.current().Certificates[0].Certificate[0])
 		require.NoError(t, err)
 		return leaf.Subject.CommonName
 	}
 	require.Equal(t, "first", shows())
-	writePair(t, cfg, "second")
+	place(t, cfg, ca.Issue("second"))
 	require.Equal(t, "second", shows())
 
 	// Half of a change, and files that are gone, leave what was there.
@@ -66,22 +57,21 @@ func TestTLSFilesAreReadAgain(t *testing.T) {
 	require.Empty(t, log.String(), "a change is told of once")
 	require.NoError(t, os.Remove(cfg.Cert))
 	require.Equal(t, "second", shows())
-	writePair(t, cfg, "third")
+	place(t, cfg, ca.Issue("third"))
 	require.Equal(t, "third", shows())
 }
 
 func TestTLSClientAuthorities(t *testing.T) {
 	dir := t.TempDir()
-	cfg := config.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), ClientCA: filepath.Join(dir, "ca.pem")}
-	writePair(t, cfg, "server")
+	ca := testbed.NewAuthority(t, dir)
+	pair := ca.Issue("server")
+	cfg := config.TLS{Cert: pair.Cert, Key: pair.Key, ClientCA: filepath.Join(dir, "clients.pem")}
 	_, err := newTLS(cfg, tls.RequireAndVerifyClientCert, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "tls.client_ca: open ")
 	require.NoError(t, os.WriteFile(cfg.ClientCA, []byte("hello"), 0o600))
 	_, err = newTLS(cfg, tls.RequireAndVerifyClientCert, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "holds no certificate in PEM")
-	data, err := os.ReadFile(cfg.Cert)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(cfg.ClientCA, data, 0o600))
+	cfg.ClientCA = ca.CA()
 	conf, err := newTLS(cfg, tls.RequireAndVerifyClientCert, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	now, err := conf.GetConfigForClient(nil)

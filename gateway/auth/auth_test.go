@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/sluicedata/sluice/gateway/reload"
 )
 
 // hash makes a cheap hash; the cost is part of it.
@@ -53,11 +55,11 @@ func newFile(t *testing.T, a *accounts) (*File, *bytes.Buffer) {
 	f := &File{path: a.path, log: slog.New(slog.NewTextHandler(&log, nil)), dummy: []byte(hash(t, "dummy")), proven: map[[32]byte]struct{}{}}
 	_, _ = rand.Read(f.key[:])
 	var err error
-	f.info, err = os.Stat(a.path)
+	f.files, err = reload.Watch(a.path)
 	require.NoError(t, err)
 	f.users, err = readAccounts(a.path)
 	require.NoError(t, err)
-	f.looked = time.Now().Add(time.Hour) // tests say when the file is looked at again
+	f.files.Looked = time.Now().Add(time.Hour) // tests say when the file is looked at again
 	return f, &log
 }
 
@@ -75,11 +77,11 @@ func TestNewFile(t *testing.T) {
 	require.ErrorIs(t, err, ErrDenied)
 }
 
-// lookAgain lets the next login look at the file, as after lookEvery.
+// lookAgain lets the next login look at the file, as after a second.
 func (f *File) lookAgain() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.looked = time.Time{}
+	f.files.Looked = time.Time{}
 }
 
 func TestNone(t *testing.T) {
@@ -213,7 +215,7 @@ func TestReload(t *testing.T) {
 	require.ErrorIs(t, login("bob", "bob's"), ErrDenied, "who is gone from the file is gone")
 	require.NoError(t, login("carl", "carl's"))
 	require.Contains(t, log.String(), "password file read again")
-	require.False(t, f.looked.IsZero(), "the next look waits again")
+	require.False(t, f.files.Looked.IsZero(), "the next look waits again")
 
 	proven := len(f.proven)
 	f.lookAgain()

@@ -8,18 +8,15 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/crypto/bcrypt"
-)
 
-// lookEvery is how often the password file is looked at for changes.
-const lookEvery = time.Second
+	"github.com/sluicedata/sluice/gateway/reload"
+)
 
 // maxProven bounds the memory of logins that were right.
 const maxProven = 10_000
@@ -31,10 +28,9 @@ type File struct {
 	log   *slog.Logger
 	dummy []byte // compared with for unknown users, so that they take as long as known ones
 
-	mu     sync.Mutex
-	users  map[string]account
-	info   fs.FileInfo
-	looked time.Time
+	mu    sync.Mutex
+	users map[string]account
+	files *reload.Files
 	// proven remembers right logins by a keyed hash, because bcrypt is slow on purpose and pools log in often.
 	key    [32]byte
 	proven map[[32]byte]struct{}
@@ -55,13 +51,12 @@ func NewFile(path string, log *slog.Logger) (*File, error) {
 	if f.dummy, err = bcrypt.GenerateFromPassword(f.key[:], bcrypt.DefaultCost); err != nil {
 		return nil, err
 	}
-	if f.info, err = os.Stat(path); err != nil {
+	if f.files, err = reload.Watch(path); err != nil {
 		return nil, fmt.Errorf("auth.file: %w", err)
 	}
 	if f.users, err = readAccounts(path); err != nil {
 		return nil, fmt.Errorf("auth.file: %w", err)
 	}
-	f.looked = time.Now()
 	return f, nil
 }
 
@@ -159,23 +154,19 @@ func (f *File) mark(user, password string, hash []byte) (out [32]byte) {
 func (f *File) find(user string) (account, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now := time.Now(); now.Sub(f.looked) >= lookEvery {
-		f.looked = now
-		f.reload()
-	}
+	f.reload()
 	a, ok := f.users[user]
 	return a, ok
 }
 
 // reload reads the file again if it changed. One that is broken changes nothing: nobody is locked out by a typing error.
 func (f *File) reload() {
-	info, err := os.Stat(f.path)
-	if err == nil && info.ModTime().Equal(f.info.ModTime()) && info.Size() == f.info.Size() {
+	changed, err := f.files.Changed()
+	if !changed && err == nil {
 		return
 	}
 	var users map[string]account
 	if err == nil {
-		f.info = info
 		users, err = readAccounts(f.path)
 	}
 	if err != nil {
