@@ -9,6 +9,7 @@ package engines
 import (
 	"context"
 	"io"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/google/uuid"
@@ -169,6 +170,15 @@ type Session interface {
 	Close(context.Context) error
 }
 
+// QuoteName writes a name of several parts as SQL does.
+func QuoteName(parts ...string) string {
+	quoted := make([]string, len(parts))
+	for i, p := range parts {
+		quoted[i] = "`" + strings.ReplaceAll(p, "`", "``") + "`"
+	}
+	return strings.Join(quoted, ".")
+}
+
 // TableColumn is one column of a table, with its type in the engine's words.
 type TableColumn struct {
 	Name     string
@@ -180,7 +190,7 @@ type TableColumn struct {
 // Query is a statement to run, or a question that no statement asks.
 type Query struct {
 	SQL        string
-	Functions  []string       // in place of SQL: list the functions that a schema has, named by its parts; the columns are FunctionName and so on
+	Functions  []string       // in place of SQL: list the functions of the schema with these parts
 	ReturnRows bool           // the text is known to be a query, not a command: saves a round trip
 	Tags       []string       // put on the engine's jobs; no commas
 	Progress   func(Progress) // called from Next, may be nil

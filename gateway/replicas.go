@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -67,9 +65,7 @@ func (g *Gateway) agree(ctx context.Context, secret []byte) error {
 	if !store.IsPostgres(g.cfg.Store.URL) {
 		return nil
 	}
-	mac := hmac.New(sha256.New, secret)
-	mac.Write([]byte("the same secret"))
-	mine := hex.EncodeToString(mac.Sum(nil))
+	mine := hex.EncodeToString(derive(secret, "the same secret"))
 	first, err := g.store.Agree(ctx, "secret", mine)
 	if err == nil && first != mine {
 		err = errors.New("secret: it is not the one that the gateways on store.url have: set the same on each of them")

@@ -57,8 +57,8 @@ func (e *execution) awaitJob(ctx context.Context) {
 	}
 }
 
-// Cancel interrupts the execution on the engine, unless that has ended it with an error. An interrupt that comes before the server has seen the execution
-// meets nothing, so it is repeated until it has hit, or there is nothing left to hit.
+// Cancel interrupts the execution on the engine, unless that has ended it with an error. An interrupt that comes before
+// the server has seen the execution meets nothing, so it is repeated until it has hit, or there is nothing left to hit.
 func (e *execution) Cancel(ctx context.Context) error {
 	if e.failed.Load() {
 		return nil

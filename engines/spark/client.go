@@ -242,7 +242,7 @@ func (s *session) Set(ctx context.Context, conf map[string]*string) (map[string]
 // TableSchema implements engines.Session. It analyses a named table and never text, because a 3.5 server executes
 // commands that it is asked to analyse.
 func (s *session) TableSchema(ctx context.Context, parts ...string) ([]engines.TableColumn, error) {
-	table := &connectpb.Read_NamedTable{UnparsedIdentifier: quoteParts(parts)}
+	table := &connectpb.Read_NamedTable{UnparsedIdentifier: engines.QuoteName(parts...)}
 	read := &connectpb.Relation{RelType: &connectpb.Relation_Read{Read: &connectpb.Read{ReadType: &connectpb.Read_NamedTable_{NamedTable: table}}}}
 	resp, err := s.rpc.AnalyzePlan(ctx, &connectpb.AnalyzePlanRequest{
 		SessionId: s.id, UserContext: s.user, ClientType: clientType,
@@ -254,15 +254,6 @@ func (s *session) TableSchema(ctx context.Context, parts ...string) ([]engines.T
 		return nil, s.translate(err)
 	}
 	return tableColumns(resp.GetSchema().GetSchema().GetStruct()), nil
-}
-
-// quoteParts writes a name of several parts as SQL does.
-func quoteParts(parts []string) string {
-	quoted := make([]string, len(parts))
-	for i, p := range parts {
-		quoted[i] = "`" + strings.ReplaceAll(p, "`", "``") + "`"
-	}
-	return strings.Join(quoted, ".")
 }
 
 // Close releases the session and everything that runs in it. A 3.5 server lacks the call; there it is interrupted and

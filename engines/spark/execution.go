@@ -119,7 +119,7 @@ func (e *execution) Schema() *arrow.Schema { return e.schema }
 
 func (e *execution) plan() *connectpb.Plan {
 	if e.q.Functions != nil {
-		list := &connectpb.Catalog_ListFunctions{DbName: ptr(quoteParts(e.q.Functions))}
+		list := &connectpb.Catalog_ListFunctions{DbName: ptr(engines.QuoteName(e.q.Functions...))}
 		catalog := &connectpb.Catalog{CatType: &connectpb.Catalog_ListFunctions_{ListFunctions: list}}
 		return &connectpb.Plan{OpType: &connectpb.Plan_Root{Root: &connectpb.Relation{RelType: &connectpb.Relation_Catalog{Catalog: catalog}}}}
 	}

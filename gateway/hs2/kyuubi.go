@@ -33,7 +33,7 @@ func fromKyuubi(text string, overlay map[string]string) (string, error) {
 	case get:
 		return "SELECT current_catalog()", nil
 	case set:
-		return "SET CATALOG `" + strings.ReplaceAll(catalog, "`", "``") + "`", nil
+		return "SET CATALOG " + session.QuoteName(catalog), nil
 	}
 	return text, nil
 }

@@ -158,9 +158,10 @@ func inCatalogs(ctx context.Context, o *session.Operation, name string, f func(c
 			return err
 		}
 		for _, catalog := range all {
-			if err := f(ctx, c, catalog); err != nil && c.Gone(ctx, err) {
+			// One catalogue that cannot be reached must not hide the others.
+			if err := session.PassOver(ctx, f(ctx, c, catalog)); err != nil {
 				return err
-			} // one catalogue that cannot be reached must not hide the others
+			}
 		}
 		return nil
 	})
@@ -212,12 +213,10 @@ func eachSchema(ctx context.Context, o *session.Operation, list lister, catalog 
 		match := like(name)
 		seen := map[string]bool{}
 		for _, s := range schemas {
+			// Nor must a schema that cannot be read, or that somebody has just dropped.
 			tables, err := list(c, ctx, catalog, s, match)
-			if err != nil {
-				if c.Gone(ctx, err) {
-					return err
-				}
-				continue // a schema that cannot be read, or that somebody has just dropped, must not hide the others
+			if err := session.PassOver(ctx, err); err != nil {
+				return err
 			}
 			tables = slices.DeleteFunc(tables, func(tb session.Table) bool {
 				again := tb.Temporary && seen[tb.Name]
@@ -406,7 +405,7 @@ func (h *handler) GetFunctions(ctx context.Context, req *tcli.TGetFunctionsReq) 
 			}
 			for _, s := range schemas {
 				functions, err := c.Functions(ctx, catalog, s, match)
-				if err != nil && c.Gone(ctx, err) {
+				if err := session.PassOver(ctx, err); err != nil {
 					return err
 				}
 				for _, f := range functions {

@@ -251,14 +251,14 @@ func (s *Server) observe(name string, next thrift.TProcessorFunction) thrift.TPr
 	}}
 }
 
-func isTimeout(err error) bool {
-	var te thrift.TTransportException
-	return errors.As(err, &te) && te.TypeId() == thrift.TIMED_OUT
-}
+func isTimeout(err error) bool { return isTransport(err, thrift.TIMED_OUT) }
 
-func isEnd(err error) bool {
+func isEnd(err error) bool { return isTransport(err, thrift.END_OF_FILE) }
+
+// isTransport says that a transport failed in one of Thrift's ways.
+func isTransport(err error, kind int) bool {
 	var te thrift.TTransportException
-	return errors.As(err, &te) && te.TypeId() == thrift.END_OF_FILE
+	return errors.As(err, &te) && te.TypeId() == kind
 }
 
 // use counts a connection among a session's users.

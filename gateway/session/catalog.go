@@ -76,7 +76,7 @@ func (c *Catalog) Catalogs(ctx context.Context) ([]string, error) {
 func (c *Catalog) Schemas(ctx context.Context, catalog string) ([]string, error) {
 	sql := "SHOW NAMESPACES"
 	if catalog != "" {
-		sql += " IN " + quoteName(catalog)
+		sql += " IN " + QuoteName(catalog)
 	}
 	var out []string
 	err := c.each(ctx, engines.Query{SQL: sql}, 1, func(row []string) { out = append(out, row[0]) })
@@ -94,13 +94,16 @@ func (c *Catalog) TableNames(ctx context.Context, catalog, schema string, match 
 }
 
 func (c *Catalog) tables(ctx context.Context, catalog, schema string, match func(string) bool) (matching []Table, all int, err error) {
-	err = c.each(ctx, engines.Query{SQL: "SHOW TABLES IN " + quoteParts(qualified(catalog, schema))}, 2, func(row []string) {
+	err = c.each(ctx, engines.Query{SQL: "SHOW TABLES IN " + QuoteName(qualified(catalog, schema)...)}, 2, func(row []string) {
 		all++
 		if match(row[1]) {
 			matching = append(matching, Table{Catalog: catalog, Schema: row[0], Name: row[1], Temporary: row[0] == ""})
 		}
 	})
-	return matching, all, err
+	if err != nil {
+		return nil, 0, err // not a part
+	}
+	return matching, all, nil
 }
 
 // Tables lists them with what kind of table each is, and with their comments unless the schema has very many.
@@ -109,9 +112,10 @@ func (c *Catalog) Tables(ctx context.Context, catalog, schema string, match func
 	if err != nil || len(out) == 0 {
 		return nil, err
 	}
-	in := quoteParts(qualified(catalog, schema))
+	in := QuoteName(qualified(catalog, schema)...)
 	if pattern := patternOf(out, all); pattern != "" {
-		if err := c.describe(ctx, "SHOW TABLE EXTENDED IN "+in+" LIKE '"+pattern+"'", out); err == nil || c.Gone(ctx, err) {
+		err := c.describe(ctx, "SHOW TABLE EXTENDED IN "+in+" LIKE '"+pattern+"'", out)
+		if err == nil || PassOver(ctx, err) != nil {
 			return out, err
 		} // one table that cannot be read spoils that list: the names are had all the same
 	}
@@ -171,10 +175,14 @@ func lacksViews(err error) bool {
 	return errors.As(err, &e) && strings.HasPrefix(e.Class, "MISSING_CATALOG_ABILITY")
 }
 
-// Gone tells an engine that does not answer from one that does not like the question.
-func (c *Catalog) Gone(ctx context.Context, err error) bool {
+// PassOver returns nil for an error of an engine that does not like one question, because the answers to the others
+// are of use, and all other errors: an engine that does not answer has none.
+func PassOver(ctx context.Context, err error) error {
 	var e *engines.Error
-	return ctx.Err() != nil || errors.Is(err, engines.ErrLost) || !errors.As(err, &e)
+	if errors.As(err, &e) && !errors.Is(err, engines.ErrLost) && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 // Columns calls f with the columns of each table, in the order of the tables. One table that cannot be read, or that
@@ -189,10 +197,8 @@ func (c *Catalog) Columns(ctx context.Context, tables []Table, f func(Table, []C
 		for i, t := range part {
 			group.Go(func() error {
 				var err error
-				if columns[i], err = c.remote.TableSchema(ctx, t.parts()...); err != nil && c.Gone(ctx, err) {
-					return err
-				}
-				return nil
+				columns[i], err = c.remote.TableSchema(ctx, t.parts()...)
+				return PassOver(ctx, err)
 			})
 		}
 		if err := group.Wait(); err != nil {
@@ -229,14 +235,14 @@ func (c *Catalog) Functions(ctx context.Context, catalog, schema string, match f
 		return out, err
 	}
 	for i, f := range out {
-		err := c.each(ctx, engines.Query{SQL: "DESCRIBE FUNCTION EXTENDED " + quoteName(f.Name)}, 1, func(row []string) {
+		err := c.each(ctx, engines.Query{SQL: "DESCRIBE FUNCTION EXTENDED " + QuoteName(f.Name)}, 1, func(row []string) {
 			if strings.HasPrefix(row[0], "Extended Usage:") {
 				out[i].Usage += "\n" + row[0]
 			}
 		})
-		if err != nil && c.Gone(ctx, err) {
+		if err := PassOver(ctx, err); err != nil { // operators cannot be described under every name
 			return nil, err
-		} // operators cannot be described under every name
+		}
 	}
 	return out, nil
 }
@@ -300,12 +306,5 @@ func qualified(catalog, schema string) []string {
 	return []string{catalog, schema}
 }
 
-func quoteParts(parts []string) string {
-	quoted := make([]string, len(parts))
-	for i, p := range parts {
-		quoted[i] = quoteName(p)
-	}
-	return strings.Join(quoted, ".")
-}
-
-func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+// QuoteName writes a name of several parts as SQL does.
+func QuoteName(parts ...string) string { return engines.QuoteName(parts...) }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -79,11 +80,11 @@ func (j journal) replay(ctx context.Context, remote engines.Session, catalog, da
 			return nil
 		}
 		if to[0] != at[0] {
-			if err := c.do(ctx, "SET CATALOG '"+unquote(orDefault(to[0], OwnCatalog))+"'"); err != nil {
+			if err := c.do(ctx, "SET CATALOG '"+unquote(cmp.Or(to[0], OwnCatalog))+"'"); err != nil {
 				return err
 			}
 		}
-		err := c.do(ctx, "USE "+orDefault(to[1], "default"))
+		err := c.do(ctx, "USE "+cmp.Or(to[1], "default"))
 		at = to
 		return err
 	}
@@ -103,11 +104,4 @@ func (j journal) replay(ctx context.Context, remote engines.Session, catalog, da
 		report("Made again on the new engine: " + e.Thing)
 	}
 	return move([2]string{catalog, database})
-}
-
-func orDefault(name, d string) string {
-	if name == "" {
-		return d
-	}
-	return name
 }

@@ -108,19 +108,12 @@ func (o *Operation) outcome(err error) (State, *Failure) {
 	case errors.As(err, &engine) && engine.Canceled:
 		return Canceled, &Failure{Class: "OPERATION_CANCELED", SQLState: "HY008", Message: "the engine says that the statement was cancelled: " + engine.Message}
 	case errors.As(err, &engine):
-		return Failed, &Failure{Class: engine.Class, SQLState: orGeneral(engine.SQLState), Message: engine.Message, Stack: engine.Stack}
+		return Failed, &Failure{Class: engine.Class, SQLState: cmp.Or(engine.SQLState, "HY000"), Message: engine.Message, Stack: engine.Stack}
 	case errors.Is(err, engines.ErrLost):
 		return Failed, &Failure{Class: "SLUICE_ENGINE_LOST", SQLState: "HY000",
 			Message: fmt.Sprintf("The engine was lost while the statement ran, so whether its writes happened is not known: %v. The session goes on: its next statement gets a new engine, on which its temporary views and functions are made again.", err)}
 	}
 	return Failed, &Failure{Class: "SLUICE_ERROR", SQLState: "HY000", Message: err.Error()}
-}
-
-func orGeneral(state string) string {
-	if state == "" {
-		return "HY000"
-	}
-	return state
 }
 
 // runStatement answers what needs no engine if the session has none, and otherwise runs the text on one.

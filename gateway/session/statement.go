@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,7 +45,7 @@ func parse(text string) statement {
 	case "SELECT":
 		st.verb = query
 		if m := oneAs.FindStringSubmatch(rest); m != nil && head == start {
-			st.verb, st.name = ping, orOne(m[1])
+			st.verb, st.name = ping, cmp.Or(m[1], "1") // Spark names the column after the number
 		}
 	case "VALUES", "TABLE":
 		st.verb = query
@@ -62,14 +63,6 @@ func parse(text string) statement {
 
 // oneAs is what follows SELECT in a ping.
 var oneAs = regexp.MustCompile(`(?i)^\s+1(?:\s+AS\s+([a-z_]\w*))?\s*$`)
-
-// orOne is the name of a ping's column, which Spark names after the number if nobody else does.
-func orOne(name string) string {
-	if name == "" {
-		return "1"
-	}
-	return name
-}
 
 // FirstWord is the word that a statement begins with, behind comments and brackets.
 func FirstWord(text string) string {

@@ -56,7 +56,8 @@ func Zone(id string) (*time.Location, error) {
 	return region(name)
 }
 
-// region looks a name up in the zone database, with Java's idea of which zones are one. "" and "Local" mean something to the time package but nothing to Java.
+// region looks a name up in the zone database, with Java's idea of which zones are one. "" and "Local" mean something to
+// the time package but nothing to Java.
 func region(name string) (*time.Location, error) {
 	if loc, ok := regions.Load(name); ok {
 		return loc.(*time.Location), nil
