@@ -19,20 +19,13 @@ const (
 	million = "SELECT id, CAST(id AS STRING) AS s, id / 3.0D AS d FROM range(0, 1000000, 1, 2)"
 )
 
-// server is a HiveServer2 that takes part.
-type server struct {
-	name    string
-	address string
-	pid     int // 0 for one of this process
-}
-
 // field is everything that is measured, side by side on one machine.
 type field struct {
 	t       *testbed.Suite
 	gateway *testbed.Gateway
 	engine  engines.Engine  // the gateway's own, without the gateway
 	direct  engines.Session // on it
-	servers []server        // the gateway, then Spark's own
+	spark   string          // address of Spark's own Thrift server
 }
 
 func newField(t *testbed.Suite) *field {
@@ -40,8 +33,7 @@ func newField(t *testbed.Suite) *field {
 	testbed.DialHS2(t, f.gateway.Thrift, "bench", "x", nil).All(one)
 	f.engine = f.gateway.DialEngine(t, f.gateway.EngineOf(t, "bench"))
 	f.direct = f.session()
-	spark, pid := testbed.StartThriftServer(t)
-	f.servers = []server{{"gateway", f.gateway.Thrift, f.gateway.Cmd.Process.Pid}, {"Spark's Thrift server", spark, pid}}
+	f.spark = testbed.StartThriftServer(t)
 	return f
 }
 
@@ -121,7 +113,7 @@ func hs2(t *testbed.Suite, wanted func(part string) bool) []Figure {
 // small is a statement of one row.
 func (f *field) small() []Figure {
 	const rounds = 300
-	gateway, spark := f.dial(f.servers[0].address), f.dial(f.servers[1].address)
+	gateway, spark := f.dial(f.gateway.Thrift), f.dial(f.spark)
 	for range rounds / 2 { // the engines compile what they run often
 		f.thriftRows(gateway, one, 1000)
 		f.connectRows(f.direct, one)
@@ -148,8 +140,8 @@ func (f *field) small() []Figure {
 func (f *field) goClient() []Figure {
 	const page = 10_000
 	canned := newCanned(f.t, f.direct, million, page).serve(f.t)
-	gateway, memory := f.dial(f.servers[0].address), f.dial(canned)
-	quick, quickMemory := f.dialQuick(f.servers[0].address), f.dialQuick(canned)
+	gateway, memory := f.dial(f.gateway.Thrift), f.dial(canned)
+	quick, quickMemory := f.dialQuick(f.gateway.Thrift), f.dialQuick(canned)
 	var direct, ours, limit, oursQuick, limitQuick, cpu series
 	for round := range 16 {
 		read := func(s *series, f func() int64) {
@@ -162,7 +154,7 @@ func (f *field) goClient() []Figure {
 				*s = append(*s, took)
 			}
 		}
-		pid := f.servers[0].pid
+		pid := f.gateway.Cmd.Process.Pid
 		spent := testbed.CPUSeconds(pid)
 		read(&ours, func() int64 { return f.thriftRows(gateway, million, page) })
 		if round >= 5 {

@@ -16,12 +16,12 @@ import (
 )
 
 // rate is how many times a second clients together do something.
-func rate(clients int, span time.Duration, each func(client int) func()) float64 {
+func rate(clients int, span time.Duration, each func() func()) float64 {
 	var all sync.WaitGroup
 	counts := make([]int, clients)
 	dos := make([]func(), clients)
 	for i := range clients {
-		dos[i] = each(i)
+		dos[i] = each()
 	}
 	began := time.Now()
 	for i := range clients {
@@ -64,9 +64,10 @@ func (f *field) sessions() []Figure {
 	for _, clients := range []int{1, 8} {
 		var ours, theirs series
 		for range 5 {
-			for s, into := range []*series{&ours, &theirs} {
-				*into = append(*into, rate(clients, span, func(int) func() { return func() { f.visit(f.servers[s].address, nil) } }))
+			visits := func(address string) float64 {
+				return rate(clients, span, func() func() { return func() { f.visit(address, nil) } })
 			}
+			ours, theirs = append(ours, visits(f.gateway.Thrift)), append(theirs, visits(f.spark))
 		}
 		title := fmt.Sprintf("open and close, %d at a time, ", clients)
 		peer := theirs.figure(title+"Spark's Thrift server", "/s")
@@ -75,7 +76,7 @@ func (f *field) sessions() []Figure {
 	var direct, ours series
 	for range 100 {
 		ours = append(ours, 1000*seconds(func() {
-			f.visit(f.servers[0].address, func(c *testbed.HS2) { f.thriftRows(c, one, 1000) })
+			f.visit(f.gateway.Thrift, func(c *testbed.HS2) { f.thriftRows(c, one, 1000) })
 		}))
 		direct = append(direct, 1000*seconds(func() {
 			s := f.session()
@@ -92,16 +93,16 @@ func (f *field) together() []Figure {
 	const clients, span = 64, 8 * time.Second
 	var direct, ours, theirs series
 	for range 3 {
-		ours = append(ours, rate(clients, span, func(int) func() {
-			c := f.dial(f.servers[0].address)
+		ours = append(ours, rate(clients, span, func() func() {
+			c := f.dial(f.gateway.Thrift)
 			return func() { f.thriftRows(c, one, 1000) }
 		}))
-		direct = append(direct, rate(clients, span, func(int) func() {
+		direct = append(direct, rate(clients, span, func() func() {
 			s := f.session()
 			return func() { f.connectRows(s, one) }
 		}))
-		theirs = append(theirs, rate(clients, span, func(int) func() {
-			c := f.dial(f.servers[1].address)
+		theirs = append(theirs, rate(clients, span, func() func() {
+			c := f.dial(f.spark)
 			return func() { f.thriftRows(c, one, 1000) }
 		}))
 	}

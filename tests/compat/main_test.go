@@ -43,8 +43,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// endless keeps both cores busy for minutes.
-const endless = "SELECT count(*) FROM range(0, 100000000000, 1, 16) WHERE hash(id) = 1 AND hash(id + 1) = 2"
+const endless = testbed.Endless
 
 // busy runs for some seconds, in stages.
 const busy = "SELECT count(DISTINCT id % 1000) FROM range(0, 100000000, 1, 32)"
@@ -148,6 +147,15 @@ func (s sections) lines(t *testing.T, name string) []string {
 		require.False(t, strings.HasPrefix(l, "FAILED "), "%s\n%s", l, s.result.Err)
 	}
 	return got
+}
+
+// can runs the tests of a client's capabilities, each on the section of that name, which a program for several clients
+// begins with a prefix.
+func (s sections) can(t *testing.T, client, prefix string) func(what string, f func(t *testing.T, said []string)) {
+	return func(what string, f func(t *testing.T, said []string)) {
+		t.Helper()
+		record.Can(t, client, what, func(t *testing.T) { f(t, s.lines(t, prefix+what)) })
+	}
 }
 
 // idle fails if a statement that was stopped still runs on Spark.

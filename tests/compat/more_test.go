@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluicedata/sluice/tests/compat/record"
 	"github.com/sluicedata/sluice/tests/testbed"
 )
 
@@ -19,10 +18,7 @@ func TestGohive(t *testing.T) {
 	r := testbed.Run(t, "go", "build", "-C", file("gohive"), "-o", binary, ".")
 	require.Zero(t, r.Code, r.Err)
 	out := program(t, binary)
-	can := func(what string, f func(t *testing.T, said []string)) {
-		t.Helper()
-		record.Can(t, "gohive 2.1", what, func(t *testing.T) { f(t, out.lines(t, what)) })
-	}
+	can := out.can(t, "gohive 2.1", "")
 	linked := []string{"compat go", "spark.sql.shuffle.partitions 6"}
 	can("connect", func(t *testing.T, said []string) { require.Equal(t, linked, said) })
 	can("HTTP", func(t *testing.T, said []string) { require.Equal(t, linked, said) })
@@ -50,10 +46,7 @@ func TestHiveDriver(t *testing.T) {
 	modules := testbed.NodeModules(t, "hive-driver@1.0.0")
 	require.NoError(t, os.Setenv("NODE_PATH", modules))
 	out := program(t, "node", file("node", "hive_driver.js"))
-	can := func(what string, f func(t *testing.T, said []string)) {
-		t.Helper()
-		record.Can(t, "hive-driver 1.0", what, func(t *testing.T) { f(t, out.lines(t, what)) })
-	}
+	can := out.can(t, "hive-driver 1.0", "")
 	linked := []string{`[{"db":"compat","who":"js"}]`, `[{"key":"spark.sql.shuffle.partitions","value":"6"}]`, `"4.3.0"`}
 	can("connect", func(t *testing.T, said []string) { require.Equal(t, linked, said) })
 	can("HTTP", func(t *testing.T, said []string) { require.Equal(t, linked, said) })

@@ -31,10 +31,7 @@ const pythonTypes = `(True, -7, -300, 70000, 5000000000, 0.1, 2.5, Decimal('1234
 func TestPyHive(t *testing.T) {
 	out := python(t, "clients", "pyhive_client.py")
 	const name = "PyHive 0.7"
-	can := func(what string, f func(t *testing.T, said []string)) {
-		t.Helper()
-		record.Can(t, name, what, func(t *testing.T) { f(t, out.lines(t, what)) })
-	}
+	can := out.can(t, name, "")
 	linked := []string{"[('compat', 'py')]", "[('spark.sql.shuffle.partitions', '6')]", "[]", `[(5, "it's")]`}
 	can("connect", func(t *testing.T, said []string) { require.Equal(t, linked, said) })
 	can("HTTP", func(t *testing.T, said []string) { require.Equal(t, linked, said) })
@@ -76,10 +73,7 @@ func requireTimeout(t *testing.T, said []string, state string) {
 func TestImpyla(t *testing.T) {
 	out := python(t, "clients", "impyla_client.py")
 	const name = "impyla 0.24"
-	can := func(what string, f func(t *testing.T, said []string)) {
-		t.Helper()
-		record.Can(t, name, what, func(t *testing.T) { f(t, out.lines(t, what)) })
-	}
+	can := out.can(t, name, "")
 	linked := []string{"[('compat',)]", "[('spark.sql.shuffle.partitions', '6')]", `[(5, "it's")]`, "[('spark.sql.shuffle.partitions', '7')]"}
 	can("connect", func(t *testing.T, said []string) { require.Equal(t, linked, said) })
 	can("HTTP", func(t *testing.T, said []string) { require.Equal(t, linked, said) })

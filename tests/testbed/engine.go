@@ -16,6 +16,9 @@ import (
 	"github.com/sluicedata/sluice/gateway/store"
 )
 
+// Endless is a statement that keeps both cores busy for minutes.
+const Endless = "SELECT count(*) FROM range(0, 100000000000, 1, 16) WHERE hash(id) = 1 AND hash(id + 1) = 2"
+
 // Store opens the records of a gateway, running or not.
 func (g *Gateway) Store(t T) *store.Store {
 	t.Helper()

@@ -13,9 +13,9 @@ import (
 	"github.com/sluicedata/sluice/engines/spark"
 )
 
-// StartThriftServer starts the HiveServer2 that is part of the stock Spark that the tests run on, and returns where it listens and its process. Its catalogue is
-// in memory and its warehouse in a directory of its own; it ends with the test.
-func StartThriftServer(t T, env ...string) (address string, pid int) {
+// StartThriftServer starts the HiveServer2 that is part of the stock Spark that the tests run on, and returns where it
+// listens. Its catalogue is in memory and its warehouse in a directory of its own; it ends with the test.
+func StartThriftServer(t T, env ...string) string {
 	t.Helper()
 	java, home := Java(t), SparkHome(t)
 	dir, err := os.MkdirTemp("", "sluice-thriftserver-")
@@ -24,7 +24,7 @@ func StartThriftServer(t T, env ...string) (address string, pid int) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	host, port := "127.0.0.1", strconv.Itoa(freePort(t))
-	address = net.JoinHostPort(host, port)
+	address := net.JoinHostPort(host, port)
 	args := append([]string{"-Xmx1g"}, spark.JVMOptions()...)
 	for _, conf := range []string{
 		"spark.master=local[2]", "spark.driver.host=127.0.0.1", "spark.driver.bindAddress=127.0.0.1", "spark.ui.enabled=false",
@@ -35,11 +35,12 @@ func StartThriftServer(t T, env ...string) (address string, pid int) {
 		args = append(args, "-D"+conf)
 	}
 	args = append(args, "-cp", filepath.Join(home, "jars", "*"), "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2")
-	return address, serve(t, dir, address, env, java, args)
+	serve(t, dir, address, env, java, args)
+	return address
 }
 
 // serve starts a server in a directory and waits until it listens.
-func serve(t T, dir, address string, env []string, name string, args []string) (pid int) {
+func serve(t T, dir, address string, env []string, name string, args []string) {
 	t.Helper()
 	log := &lockedBuffer{}
 	cmd := exec.CommandContext(context.Background(), name, args...)
@@ -71,5 +72,4 @@ func serve(t T, dir, address string, env []string, name string, args []string) (
 		}
 		return err == nil
 	})
-	return cmd.Process.Pid
 }

@@ -5,16 +5,11 @@ import time
 from impala.dbapi import connect as dial
 from impala.error import Error
 
-from sections import CA, ENDLESS, ERRORS, HOST, HTTP_PORT, PAGES, PORT, TLS_HTTP_PORT, TLS_PORT, TYPES, section, without_time
+from sections import CA, ENDLESS, HOST, HTTP_PORT, PORT, TLS_HTTP_PORT, TLS_PORT, query, say_errors, say_pages, say_types, section, without_time
 
 
 def connect(**more):
     return dial(**{"host": HOST, "port": PORT, "user": "ann", "password": "x", "auth_mechanism": "PLAIN", **more})
-
-
-def query(cursor, sql, *args, **more):
-    cursor.execute(sql, *args, **more)
-    return cursor.fetchall()
 
 
 def link(**more):
@@ -30,30 +25,17 @@ def link(**more):
 
 
 def types():
-    cursor = connect().cursor(configuration={"spark.sql.session.timeZone": "UTC"})
-    rows = query(cursor, TYPES)
-    print([(d[0], d[1]) for d in cursor.description])
-    for row in rows:
-        print(row)
+    say_types(connect().cursor(configuration={"spark.sql.session.timeZone": "UTC"}))
 
 
 def pages():
     cursor = connect().cursor()
     cursor.set_arraysize(100)
-    cursor.execute(PAGES)
-    rows = cursor.fetchall()
-    print(len(rows), sum(r[0] or 0 for r in rows), [r[0] for r in rows[-3:]], rows[-1][1])
+    say_pages(cursor)
 
 
 def errors():
-    cursor = connect().cursor()
-    for sql in ERRORS:
-        try:
-            cursor.execute(sql)
-            print("no error", len(cursor.fetchall()))
-        except Error as e:
-            print(str(e).replace("\n", " ")[:200])
-    print(query(cursor, "SELECT 'goes on'"))
+    say_errors(connect().cursor(), Error, lambda e: str(e).replace("\n", " ")[:200])
 
 
 def cancel():

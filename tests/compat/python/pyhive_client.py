@@ -6,18 +6,13 @@ import time
 
 from pyhive import hive
 
-from sections import ENDLESS, ERRORS, HOST, HTTP_PORT, PAGES, PORT, TLS_HTTP_PORT, TYPES, first_words, section, without_time
+from sections import ENDLESS, HOST, HTTP_PORT, PORT, TLS_HTTP_PORT, first_words, query, say_errors, say_pages, say_types, section, without_time
 
 STATES = hive.ttypes.TOperationState
 
 
 def connect(**more):
     return hive.connect(**{"host": HOST, "port": PORT, "username": "ann", **more})
-
-
-def query(cursor, sql, *args):
-    cursor.execute(sql, *args)
-    return cursor.fetchall()
 
 
 def link(**more):
@@ -30,27 +25,15 @@ def link(**more):
 
 
 def types():
-    cursor = connect(configuration={"spark.sql.session.timeZone": "UTC"}).cursor()
-    rows = query(cursor, TYPES)
-    print([(d[0], d[1]) for d in cursor.description])
-    for row in rows:
-        print(row)
+    say_types(connect(configuration={"spark.sql.session.timeZone": "UTC"}).cursor())
 
 
 def pages():
-    rows = query(connect().cursor(), PAGES)
-    print(len(rows), sum(r[0] or 0 for r in rows), [r[0] for r in rows[-3:]], rows[-1][1])
+    say_pages(connect().cursor())
 
 
 def errors():
-    cursor = connect().cursor()
-    for sql in ERRORS:
-        try:
-            cursor.execute(sql)
-            print("no error", len(cursor.fetchall()))
-        except hive.OperationalError as e:
-            print(first_words(e.args[0].status))
-    print(query(cursor, "SELECT 'goes on'"))
+    say_errors(connect().cursor(), hive.OperationalError, lambda e: first_words(e.args[0].status))
 
 
 def cancel():

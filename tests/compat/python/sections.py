@@ -28,3 +28,31 @@ def without_time(line):
 def first_words(status):
     """The SQLSTATE and the message of a Thrift status."""
     return "%s %s" % (status.sqlState, status.errorMessage.split("\n")[0])
+
+
+def query(cursor, sql, *args, **more):
+    cursor.execute(sql, *args, **more)
+    return cursor.fetchall()
+
+
+def say_types(cursor):
+    rows = query(cursor, TYPES)
+    print([(d[0], d[1]) for d in cursor.description])
+    for row in rows:
+        print(row)
+
+
+def say_pages(cursor):
+    rows = query(cursor, PAGES)
+    print(len(rows), sum(r[0] or 0 for r in rows), [r[0] for r in rows[-3:]], rows[-1][1])
+
+
+def say_errors(cursor, kind, words):
+    """What the statements fail with, in the words that a program takes from an error of the driver's kind."""
+    for sql in ERRORS:
+        try:
+            cursor.execute(sql)
+            print("no error", len(cursor.fetchall()))
+        except kind as e:
+            print(words(e))
+    print(query(cursor, "SELECT 'goes on'"))

@@ -4,7 +4,9 @@ package main
 type client struct {
 	name string
 	none map[string]int // capabilities that it does not have, by their footnote
-	how  string         // how to connect, for its users
+	// borrowed says that its time limit is the gateway's: it has none of its own.
+	borrowed bool
+	how      string // how to connect, for its users
 }
 
 // columns are the capabilities of the table, in order.
@@ -25,19 +27,19 @@ const (
 )
 
 var clients = []client{
-	{name: "Beeline 2.3", none: map[string]int{"engine lost": same}, how: "`beeline -u jdbc:hive2://HOST:10009/default -n USER`. It is among Spark's own jars."},
-	{name: "Beeline 3.1", none: map[string]int{"engine lost": same}, how: "The same, with the jars `org.apache.hive:hive-beeline:3.1.3` and `org.apache.hive:hive-jdbc:3.1.3:standalone` in front of Spark's."},
+	{name: "Beeline 2.3", borrowed: true, none: map[string]int{"engine lost": same}, how: "`beeline -u jdbc:hive2://HOST:10009/default -n USER`. It is among Spark's own jars."},
+	{name: "Beeline 3.1", borrowed: true, none: map[string]int{"engine lost": same}, how: "The same, with the jars `org.apache.hive:hive-beeline:3.1.3` and `org.apache.hive:hive-jdbc:3.1.3:standalone` in front of Spark's."},
 	{name: "Hive JDBC 2.3.9", how: jdbcHow("2.3.9")},
 	{name: "Hive JDBC 3.1.3", how: jdbcHow("3.1.3")},
 	{name: "Hive JDBC 4.0.1", how: jdbcHow("4.0.1")},
 	{name: "Hive JDBC 4.1.0", how: jdbcHow("4.1.0") + " DBeaver's calls are the column metadata."},
 	{name: "Kyuubi JDBC 1.9.2", how: "`org.apache.kyuubi:kyuubi-hive-jdbc-shaded:1.9.2`, URL `jdbc:kyuubi://HOST:10009/default`."},
-	{name: "PyHive 0.7", none: map[string]int{"engine lost": same, "metadata": absent}, how: "`hive.connect(host=HOST, port=10009, username=USER)`; over HTTP `scheme=\"http\", port=10099`, with TLS `scheme=\"https\", ssl_cert=\"required\"`. On the binary port it has no TLS."},
-	{name: "impyla 0.24", none: map[string]int{"engine lost": same}, how: "`impala.dbapi.connect(host=HOST, port=10009, user=USER, password=PASSWORD, auth_mechanism=\"PLAIN\")`; over HTTP `use_http_transport=True, http_path=\"cliservice\", port=10099`. It keeps an error's message, not its SQLSTATE, and gives arrays as bytes."},
+	{name: "PyHive 0.7", borrowed: true, none: map[string]int{"engine lost": same, "metadata": absent}, how: "`hive.connect(host=HOST, port=10009, username=USER)`; over HTTP `scheme=\"http\", port=10099`, with TLS `scheme=\"https\", ssl_cert=\"required\"`. On the binary port it has no TLS."},
+	{name: "impyla 0.24", borrowed: true, none: map[string]int{"engine lost": same}, how: "`impala.dbapi.connect(host=HOST, port=10009, user=USER, password=PASSWORD, auth_mechanism=\"PLAIN\")`; over HTTP `use_http_transport=True, http_path=\"cliservice\", port=10099`. It keeps an error's message, not its SQLSTATE, and gives arrays as bytes."},
 	{name: "SQLAlchemy 2.0", none: map[string]int{"types": driver, "pages": driver, "errors": driver, "engine lost": driver, "cancel": driver, "timeout": driver, "log": driver, "HTTP": driver, "TLS": driver},
 		how: "`create_engine(\"hive://USER@HOST:10009/DATABASE\")` with PyHive. Its `get_table_names` takes the first column of SHOW TABLES, which is the database in Spark."},
-	{name: "gohive 2.1", none: map[string]int{"engine lost": same, "cancel": absent, "metadata": absent, "log": absent}, how: "`gohive.OpenDB(gohive.Config{Host: HOST, Port: 10009, Auth: \"NONE\", Username: USER, Database: \"default\"})`; over HTTP `TransportMode: \"http\"`. A context that ends does not end the statement: give the session a `sluice.query_timeout`. Of an error that comes with a page it keeps no text."},
-	{name: "hive-driver 1.0", none: map[string]int{"engine lost": same}, how: "npm: `client.connect({host, port: 10009}, new connections.TcpConnection(), new auth.PlainTcpAuthentication({username, password}))`. It makes decimals JavaScript numbers."},
+	{name: "gohive 2.1", borrowed: true, none: map[string]int{"engine lost": same, "cancel": absent, "metadata": absent, "log": absent}, how: "`gohive.OpenDB(gohive.Config{Host: HOST, Port: 10009, Auth: \"NONE\", Username: USER, Database: \"default\"})`; over HTTP `TransportMode: \"http\"`. A context that ends does not end the statement: give the session a `sluice.query_timeout`. Of an error that comes with a page it keeps no text."},
+	{name: "hive-driver 1.0", borrowed: true, none: map[string]int{"engine lost": same}, how: "npm: `client.connect({host, port: 10009}, new connections.TcpConnection(), new auth.PlainTcpAuthentication({username, password}))`. It makes decimals JavaScript numbers."},
 }
 
 func jdbcHow(version string) string {

@@ -120,13 +120,10 @@ func render(seen map[string]map[string]bool) (string, error) {
 
 var marks = []string{"¹", "²", "³", "⁴"}
 
-// ownLimit are the clients whose tick for a timeout is the gateway's limit.
-var ownLimit = []string{"Beeline 2.3", "Beeline 3.1", "PyHive 0.7", "impyla 0.24", "gohive 2.1", "hive-driver 1.0"}
-
 func cell(can map[string]bool, c client, column string) string {
 	ok, tried := can[column]
 	switch note, none := c.none[column]; {
-	case ok && column == "timeout" && slices.Contains(ownLimit, c.name):
+	case ok && column == "timeout" && c.borrowed:
 		return "✓ " + marks[1]
 	case ok:
 		return "✓"

@@ -27,8 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// endless keeps both cores busy for minutes.
-const endless = "SELECT count(*) FROM range(0, 100000000000, 1, 16) WHERE hash(id) = 1 AND hash(id + 1) = 2"
+const endless = testbed.Endless
 
 const (
 	next  = tcli.TFetchOrientation_FETCH_NEXT

@@ -23,8 +23,7 @@ import (
 	"github.com/sluicedata/sluice/tests/testbed"
 )
 
-// endless keeps both cores busy for minutes.
-const endless = "SELECT count(*) FROM range(0, 100000000000, 1, 16) WHERE hash(id) = 1 AND hash(id + 1) = 2"
+const endless = testbed.Endless
 
 // busy says how many cores a process uses at the moment.
 func busy(pid int) float64 { return testbed.Busy(pid) }

@@ -20,8 +20,7 @@ import (
 	"github.com/sluicedata/sluice/tests/testbed"
 )
 
-// endless keeps both cores busy for minutes.
-const endless = "SELECT count(*) FROM range(0, 100000000000, 1, 16) WHERE hash(id) = 1 AND hash(id + 1) = 2"
+const endless = testbed.Endless
 
 func open(t *testing.T, conf map[string]string) *testbed.HS2 {
 	return testbed.DialHS2(t, shared.Thrift, "ann", "x", conf)
