@@ -22,6 +22,7 @@ const (
 	// tokenEnv is where a Connect server of 4.0 and later finds the bearer token that its clients must show. An
 	// environment variable, because settings are visible in process lists.
 	tokenEnv = "SPARK_CONNECT_AUTHENTICATE_TOKEN"
+	userEnv  = "SPARK_USER"
 	// ready matches the one line in which a Connect server tells its real port.
 	ready = `Spark Connect server started at: (\S+:\d+)`
 )
@@ -98,6 +99,9 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 		return engines.Launch{}, fmt.Errorf("plan a Spark engine: Spark %s has no token and listens on every interface, and this cluster does not say that its network is closed: set clusters.NAME.closed_network: true if nobody but this gateway reaches the engines there, or use a runtime of Spark 4.0 or newer", cmp.Or(p.Version, "of a version that is not known, perhaps before 4.0,"))
 	}
 	env := map[string]string{}
+	if spec.User != "" { // Connect does not tell Spark who a session's user is; current_user() asks for the engine's
+		env[userEnv] = spec.User
+	}
 	if !isOld(p.Version) {
 		env[tokenEnv] = spec.Token
 	}

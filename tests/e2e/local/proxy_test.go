@@ -90,6 +90,7 @@ func TestBeelineActsForOthers(t *testing.T) {
 
 	user, owner := ofEngine(beeline("hue", ";"+forUser+"=bob", "SET spark.sluice.engine"))
 	require.Equal(t, []string{"bob", "bob"}, []string{user, owner}, "the engine is bob's")
+	require.Regexp(t, `(?m)(^|> )bob$`, beeline("hue", ";"+forUser+"=bob", "SELECT current_user()").Out, "it runs as bob")
 	require.Zero(t, beeline("hue", ";"+forUser+"=carl", "SELECT 1").Code, "by name")
 	for name, tc := range map[string]struct{ user, target, want string }{
 		"another user":    {"hue", "dora", "Failed to validate proxy privilege of hue for dora: hue may not act for dora, who is in bi; add the user to auth.proxy_users.hue.users, or a group of it to auth.proxy_users.hue.groups"},

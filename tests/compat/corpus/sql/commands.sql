@@ -61,6 +61,7 @@ FROM range(3) |> WHERE id > 0 |> SELECT id * 2 AS twice |> ORDER BY twice;
 WITH t AS (SELECT 1 AS a) SELECT * FROM t;
 WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 5) SELECT n FROM r ORDER BY n;
 SHOW TABLES IN default LIKE 'nothing';
+SELECT current_user(), user(), session_user();
 SELECT version() LIKE '4.3.0%', current_user() IS NOT NULL, typeof(monotonically_increasing_id()), input_file_name(), spark_partition_id();
 SHOW CREATE TABLE no_such_table;
 SHOW COLUMNS IN no_such_table;
