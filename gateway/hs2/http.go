@@ -30,6 +30,17 @@ type HTTPOptions struct {
 	Compress   bool          // replies in gzip for clients that take it
 }
 
+// Paths are where the HTTP transport is found: at the configured path and below it, since clients end it with a slash or
+// not; where JDBC goes without a path; and where clients of Databricks' servers go.
+func Paths(path string) []string {
+	path = strings.Trim(path, "/")
+	out := []string{"/", "/sql/protocolv1/o/:org/*cluster"}
+	if path != "" {
+		out = append(out, "/"+path, "/"+path+"/*rest")
+	}
+	return out
+}
+
 // ServeHTTP answers one Thrift message in the body of a POST, HiveServer2's HTTP transport. Every request proves who
 // its client is, and belongs to no connection: sessions end by CloseSession or when they are idle. A W3C trace context
 // in the headers goes with the statement to the engine's jobs.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/gorilla/securecookie"
@@ -131,15 +130,4 @@ func (c *cookies) write(w http.ResponseWriter, id auth.Identity) {
 		return // longer than a cookie may be: its client goes on with the password
 	}
 	http.SetCookie(w, &http.Cookie{Name: cookieName, Value: value, Path: "/", MaxAge: int(c.age.Seconds()), HttpOnly: true, Secure: c.secure, SameSite: http.SameSiteStrictMode})
-}
-
-// Paths are where the HTTP transport is found: at the configured path and below it, since clients end it with a slash or
-// not; where JDBC goes without a path; and where clients of Databricks' servers go.
-func Paths(path string) []string {
-	path = strings.Trim(path, "/")
-	out := []string{"/", "/sql/protocolv1/o/:org/*cluster"}
-	if path != "" {
-		out = append(out, "/"+path, "/"+path+"/*rest")
-	}
-	return out
 }

@@ -120,4 +120,13 @@ func testBeeline(t *testing.T, name string, jars []string) {
 		testbed.Within(t, 10*time.Second, "ending Beeline", func() { c.Wait() })
 		idle(t)
 	})
+	t.Run("a bar", func(t *testing.T) { // drawn over the log lines while the statement runs
+		args := testbed.BeelineArgs(t, gateway.Thrift+"/default", "ann", jars, "-e", busy)
+		r := testbed.Run(t, args[0], args[1:]...)
+		require.Zero(t, r.Code, r.Err)
+		require.Regexp(t, `STAGES +ATTEMPT +STATUS +TOTAL +COMPLETED +RUNNING +PENDING +FAILED`, r.Err)
+		require.Regexp(t, `Stage-\d+ \.* +0 +RUNNING +\d+ +\d+`, r.Err)
+		require.Regexp(t, `STAGES: \d\d/\d\d +\[[=>-]+\] +\d+%`, r.Err)
+		require.Regexp(t, `\| 1000 +\|`, r.Out)
+	})
 }
