@@ -24,6 +24,7 @@ import (
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/gateway/auth"
 	"github.com/sluicedata/sluice/gateway/config"
 	"github.com/sluicedata/sluice/gateway/hs2"
 	"github.com/sluicedata/sluice/gateway/ops"
@@ -42,6 +43,7 @@ type Gateway struct {
 	clusters  map[string]engines.Cluster
 	launcher  *launch.Launcher
 	sessions  *session.Manager
+	auth      auth.Authenticator
 	hs2       *hs2.Server
 	metrics   *metrics
 	audit     *audit
@@ -223,7 +225,8 @@ func (g *Gateway) pages() http.Handler {
 	for _, path := range hs2.Paths(g.cfg.HS2.HTTPPath) {
 		frontEnds[path] = g.hs2
 	}
-	return ops.Handler(g.metrics.registry, g.checks(), frontEnds)
+	admins := auth.NewAdmins(g.cfg.Auth.AdminUsers, g.cfg.Auth.AdminGroups)
+	return ops.Handler(ops.Options{Registry: g.metrics.registry, Checks: g.checks(), FrontEnds: frontEnds, Admin: ops.NewAdmin(g.auth, admins)})
 }
 
 // checks are what must have been seen before the gateway is ready.

@@ -122,9 +122,8 @@ func (g *Gateway) newSessions() *session.Manager {
 	})
 }
 
-func (g *Gateway) newHS2(secret []byte) (*hs2.Server, error) {
-	authenticator, err := newAuthenticator(g.cfg, g.log)
-	if err != nil {
+func (g *Gateway) newHS2(secret []byte) (_ *hs2.Server, err error) {
+	if g.auth, err = newAuthenticator(g.cfg, g.log); err != nil {
 		return nil, err
 	}
 	proxies, err := g.cfg.Auth.ProxyRules()
@@ -132,7 +131,7 @@ func (g *Gateway) newHS2(secret []byte) (*hs2.Server, error) {
 		return nil, err
 	}
 	return hs2.New(hs2.Options{
-		Sessions: g.sessions, Auth: authenticator, Proxies: proxies, OpenProxy: g.cfg.Auth.Mode == "none", SASL: g.cfg.HS2.SASL,
+		Sessions: g.sessions, Auth: g.auth, Proxies: proxies, OpenProxy: g.cfg.Auth.Mode == "none", SASL: g.cfg.HS2.SASL,
 		MaxMessage: int64(g.cfg.HS2.MaxMessageSize), MaxConnections: g.cfg.HS2.MaxConnections, LoginTimeout: g.cfg.HS2.LoginTimeout,
 		PollTimeout: g.cfg.HS2.PollTimeout, FetchBytes: int64(g.cfg.HS2.FetchBytes), StackTraces: g.cfg.HS2.StackTraces,
 		CloseOnDisconnect: g.cfg.HS2.CloseOnDisconnect, DisconnectGrace: g.cfg.HS2.DisconnectGrace,

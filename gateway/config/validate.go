@@ -103,7 +103,7 @@ func (h HS2) validate(wrong complaint) {
 	if h.FetchBytes < 64<<10 || h.FetchBytes > h.MaxMessageSize {
 		wrong("hs2.fetch_bytes", "%s is not between 64KiB and hs2.max_message_size", h.FetchBytes)
 	}
-	if strings.ContainsAny(h.HTTPPath, ":*?# ") || slices.Contains([]string{"healthz", "readyz", "metrics", "sql"}, strings.Trim(h.HTTPPath, "/")) {
+	if strings.ContainsAny(h.HTTPPath, ":*?# ") || slices.Contains([]string{"healthz", "readyz", "metrics", "sql", "debug"}, strings.Trim(h.HTTPPath, "/")) {
 		wrong("hs2.http_path", "%q is no path of its own, like cliservice or gateway/default/hive", h.HTTPPath)
 	}
 }

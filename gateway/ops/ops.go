@@ -26,9 +26,17 @@ const checkTime = 5 * time.Second
 // idleTime is how long a connection may wait for its next request, as in HiveServer2: drivers keep one for each session.
 const idleTime = 30 * time.Minute
 
-// Handler answers /healthz (the process lives), /readyz (stores and clusters were really seen just now) and /metrics.
-// Every other path is asked of the front ends, by gin's patterns.
-func Handler(registry *prometheus.Registry, checks []Check, frontEnds map[string]http.Handler) http.Handler {
+// Options of the pages.
+type Options struct {
+	Registry  *prometheus.Registry
+	Checks    []Check
+	FrontEnds map[string]http.Handler // by gin's patterns
+	Admin     Admin                   // nil: there are no pages for administrators
+}
+
+// Handler answers /healthz (the process lives), /readyz (stores and clusters were really seen just now), /metrics and, to
+// administrators, /debug/pprof. Every other path is asked of the front ends.
+func Handler(opt Options) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
 	r.RedirectTrailingSlash = false
@@ -38,7 +46,7 @@ func Handler(registry *prometheus.Registry, checks []Check, frontEnds map[string
 		ctx, cancel := context.WithTimeout(c.Request.Context(), checkTime)
 		defer cancel()
 		seen, ready := gin.H{}, true
-		for _, check := range checks {
+		for _, check := range opt.Checks {
 			seen[check.Name] = "ok"
 			if err := check.See(ctx); err != nil {
 				seen[check.Name], ready = err.Error(), false
@@ -50,10 +58,13 @@ func Handler(registry *prometheus.Registry, checks []Check, frontEnds map[string
 		}
 		c.JSON(code, gin.H{"ready": ready, "checks": seen})
 	})
-	for path, h := range frontEnds {
+	for path, h := range opt.FrontEnds {
 		r.Any(path, gin.WrapH(h))
 	}
-	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})))
+	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(opt.Registry, promhttp.HandlerOpts{})))
+	if opt.Admin != nil {
+		debug(r, opt.Admin)
+	}
 	return r
 }
 

@@ -27,7 +27,7 @@ func check(name string, err error) Check {
 
 func TestHealth(t *testing.T) {
 	// The process lives even if what it needs does not: a restart would not mend a database.
-	h := Handler(prometheus.NewRegistry(), []Check{check("store", errors.New("gone"))}, nil)
+	h := Handler(Options{Registry: prometheus.NewRegistry(), Checks: []Check{check("store", errors.New("gone"))}})
 	code, body := get(t, h, "/healthz")
 	require.Equal(t, http.StatusOK, code)
 	require.JSONEq(t, `{"status":"ok"}`, body)
@@ -48,7 +48,7 @@ func TestReady(t *testing.T) {
 			`{"ready":false,"checks":{"store":"ok","cluster local":"no java"}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			code, body := get(t, Handler(prometheus.NewRegistry(), tc.checks, nil), "/readyz")
+			code, body := get(t, Handler(Options{Registry: prometheus.NewRegistry(), Checks: tc.checks}), "/readyz")
 			require.Equal(t, tc.code, code)
 			require.JSONEq(t, tc.body, body)
 		})
@@ -59,12 +59,12 @@ func TestReady(t *testing.T) {
 func TestReadyLooksEachTime(t *testing.T) {
 	looks := 0
 	var err error
-	h := Handler(prometheus.NewRegistry(), []Check{{Name: "store", See: func(ctx context.Context) error {
+	h := Handler(Options{Registry: prometheus.NewRegistry(), Checks: []Check{{Name: "store", See: func(ctx context.Context) error {
 		looks++
 		_, bounded := ctx.Deadline()
 		require.True(t, bounded)
 		return err
-	}}}, nil)
+	}}}})
 	for i, failure := range []error{nil, errors.New("gone"), nil} {
 		err = failure
 		code, _ := get(t, h, "/readyz")
@@ -78,21 +78,21 @@ func TestMetrics(t *testing.T) {
 	sessions := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_sessions", Help: "Open sessions."})
 	registry.MustRegister(sessions)
 	sessions.Set(3)
-	h := Handler(registry, nil, nil)
+	h := Handler(Options{Registry: registry})
 	code, body := get(t, h, "/metrics")
 	require.Equal(t, http.StatusOK, code)
 	require.Contains(t, body, "# HELP sluice_sessions Open sessions.\n# TYPE sluice_sessions gauge\nsluice_sessions 3\n")
 }
 
 func TestUnknownPath(t *testing.T) {
-	code, _ := get(t, Handler(prometheus.NewRegistry(), nil, nil), "/debug/pprof/")
+	code, _ := get(t, Handler(Options{Registry: prometheus.NewRegistry()}), "/debug/pprof/")
 	require.Equal(t, http.StatusNotFound, code)
 }
 
 // Clients of a front end ask with a slash at the end and without; neither may be sent on, because they do not follow.
 func TestFrontEnds(t *testing.T) {
 	front := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Method+" "+r.URL.Path) })
-	h := Handler(prometheus.NewRegistry(), nil, map[string]http.Handler{"/front": front, "/front/*rest": front})
+	h := Handler(Options{Registry: prometheus.NewRegistry(), FrontEnds: map[string]http.Handler{"/front": front, "/front/*rest": front}})
 	for _, path := range []string{"/front", "/front/", "/front/more"} {
 		code, body := get(t, h, path)
 		require.Equal(t, http.StatusOK, code)
@@ -106,7 +106,7 @@ func TestFrontEnds(t *testing.T) {
 
 // A check that panics is a fault of ours, which must not end the process that others are working with.
 func TestPanicIsAnError(t *testing.T) {
-	h := Handler(prometheus.NewRegistry(), []Check{{Name: "store", See: func(context.Context) error { panic("boom") }}}, nil)
+	h := Handler(Options{Registry: prometheus.NewRegistry(), Checks: []Check{{Name: "store", See: func(context.Context) error { panic("boom") }}}})
 	code, _ := get(t, h, "/readyz")
 	require.Equal(t, http.StatusInternalServerError, code)
 }

@@ -31,7 +31,7 @@ var rules = map[string][]string{
 	"gateway/event":    {"gateway/store"},
 	"gateway/hs2":      {"gateway/auth", "gateway/hs2/tcli", "gateway/session"},
 	"gateway/hs2/tcli": {},
-	"gateway/ops":      {},
+	"gateway/ops":      {"gateway/auth"},
 	"gateway/reload":   {},
 	"gateway/replica":  {"engines", "engines/launch", "gateway/store"},
 	"gateway/session":  {"engines", "engines/launch", "gateway/auth", "gateway/spool", "gateway/store", "router"},

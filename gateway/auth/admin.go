@@ -1,0 +1,18 @@
+package auth
+
+import "slices"
+
+// Admins are who may look into the gateway itself.
+type Admins struct{ users, groups []string }
+
+// NewAdmins reads lists with commas. There is no word for everybody.
+func NewAdmins(users, groups string) Admins { return Admins{users: list(users), groups: list(groups)} }
+
+// Empty says that nobody is one.
+func (a Admins) Empty() bool { return len(a.users) == 0 && len(a.groups) == 0 }
+
+// Include says whether somebody who has logged in is one. Who acts for another user is not, whoever either is.
+func (a Admins) Include(id Identity) bool {
+	return id.RealUser == "" && (slices.Contains(a.users, id.User) ||
+		slices.ContainsFunc(a.groups, func(g string) bool { return slices.Contains(id.Groups, g) }))
+}
