@@ -8,24 +8,16 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
+	"syscall"
 
 	"github.com/sluicedata/sluice/tests/testbed"
 )
-
-// Figure is one line of a bench. Spread is half the distance between the quartiles.
-type Figure struct {
-	Name   string  `json:"name"`
-	Unit   string  `json:"unit"`
-	Median float64 `json:"median"`
-	Spread float64 `json:"spread"`
-	Peer   string  `json:"peer,omitempty"`
-	Ratio  float64 `json:"ratio,omitempty"` // median over the peer's
-}
 
 var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{"hs2": hs2}
 
@@ -39,12 +31,21 @@ func main() {
 		os.Exit(2)
 	}
 	s := &testbed.Suite{}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-stop
+		s.Fatalf("stopped") // with all that was started
+	}()
 	figures := measure(s, func(part string) bool { return *only == "" || slices.Contains(strings.Split(*only, ","), part) })
 	s.End()
 	for _, f := range figures {
-		line := fmt.Sprintf("%-42s %10.3f ± %-8.3f %s", f.Name, f.Median, f.Spread, f.Unit)
+		line := fmt.Sprintf("%-58s %10.3f ± %-8.3f %-3s", f.Name, f.Median, f.Spread, f.Unit)
 		if f.Peer != "" {
 			line += fmt.Sprintf("   %.2f × %s", f.Ratio, f.Peer)
+		}
+		for _, name := range slices.Sorted(maps.Keys(f.CPU)) {
+			line += fmt.Sprintf("   %s %.4g CPU s", name, f.CPU[name])
 		}
 		fmt.Println(line)
 	}
@@ -60,28 +61,4 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-}
-
-// series is repeated measurements of one thing.
-type series []float64
-
-func (s series) quantile(q float64) float64 {
-	sorted := slices.Sorted(slices.Values(s))
-	return sorted[int(q*float64(len(sorted)-1))]
-}
-
-func (s series) figure(name, unit string) Figure {
-	return Figure{Name: name, Unit: unit, Median: s.quantile(0.5), Spread: (s.quantile(0.75) - s.quantile(0.25)) / 2}
-}
-
-// against adds the ratio to a peer's figure.
-func (f Figure) against(peer Figure) Figure {
-	f.Peer, f.Ratio = peer.Name, f.Median/peer.Median
-	return f
-}
-
-func seconds(f func()) float64 {
-	began := time.Now()
-	f()
-	return time.Since(began).Seconds()
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 
 	"github.com/apache/thrift/lib/go/thrift"
@@ -27,7 +28,7 @@ func (f *field) dialQuick(address string) *quick {
 	return &quick{HS2: c, in: bufio.NewReaderSize(c.Conn, 256<<10)}
 }
 
-// quickRows runs a query of (bigint, string, double) and reads every value.
+// quickRows runs a query of bigints, strings and doubles and reads every value.
 func (f *field) quickRows(c *quick, sql string, page int64) (rows int64) {
 	op := c.Async(sql)
 	c.WaitState(op, 1<<40)
@@ -78,40 +79,46 @@ func (c *quick) fetch(op *tcli.TOperationHandle, page int64) (int64, error) {
 	return decode(c.buf)
 }
 
-// decode reads the three columns of an answer into slices, as a program wants them. In front of each list stand its field
-// headers and the head of the list; a search for the field of the columns is enough to find the first.
-func decode(reply []byte) (int64, error) {
-	columns := bytes.Index(reply, []byte{thrift.LIST, 0, 3, thrift.STRUCT, 0, 0, 0, 3})
-	if columns < 0 {
+// decode reads the columns of an answer into slices, as a program wants them, and returns the number of rows. In front of
+// each list stand its field headers and the head of the list; a search for the field of the columns finds the first.
+func decode(reply []byte) (rows int64, err error) {
+	at := bytes.Index(reply, []byte{thrift.LIST, 0, 3, thrift.STRUCT, 0, 0})
+	if at < 0 {
 		return 0, io.ErrUnexpectedEOF
 	}
-	at := columns + 8
-	list := func() int { // field of the union, field of the values, element type, count
-		n := int(binary.BigEndian.Uint32(reply[at+7:]))
+	columns := binary.BigEndian.Uint32(reply[at+4:])
+	at += 8
+	for range columns {
+		member := reply[at+2]
+		n := int(binary.BigEndian.Uint32(reply[at+7:])) // behind two field headers and the type of the elements
 		at += 11
-		return n
-	}
-	end := func() { // nulls, the ends of the column and of the union
+		switch member {
+		case i64Values, doubleValues:
+			values := make([]uint64, n)
+			for i := range values {
+				values[i] = binary.BigEndian.Uint64(reply[at+8*i:])
+			}
+			at += 8 * n
+		case stringValues:
+			texts := make([]string, n)
+			for i := range texts {
+				l := int(binary.BigEndian.Uint32(reply[at:]))
+				texts[i] = string(reply[at+4 : at+4+l])
+				at += 4 + l
+			}
+		default:
+			return 0, fmt.Errorf("a column of member %d", member)
+		}
 		at += 3
-		at += 4 + int(binary.BigEndian.Uint32(reply[at:])) + 2
+		at += 4 + int(binary.BigEndian.Uint32(reply[at:])) + 2 // nulls, the ends of the column and of the union
+		rows = int64(n)
 	}
-	n := list()
-	ids := make([]int64, n)
-	for i := range ids {
-		ids[i] = int64(binary.BigEndian.Uint64(reply[at+8*i:]))
-	}
-	at += 8 * n
-	end()
-	texts := make([]string, list())
-	for i := range texts {
-		l := int(binary.BigEndian.Uint32(reply[at:]))
-		texts[i] = string(reply[at+4 : at+4+l])
-		at += 4 + l
-	}
-	end()
-	doubles := make([]uint64, list())
-	for i := range doubles {
-		doubles[i] = binary.BigEndian.Uint64(reply[at+8*i:])
-	}
-	return int64(n), nil
+	return rows, nil
 }
+
+// Fields of the union TColumn.
+const (
+	i64Values    = 5
+	doubleValues = 6
+	stringValues = 7
+)

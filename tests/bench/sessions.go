@@ -8,8 +8,11 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/sluicedata/sluice/gateway/hs2/tcli"
 	"github.com/sluicedata/sluice/tests/testbed"
@@ -62,57 +65,54 @@ func (f *field) sessions() []Figure {
 	const span = 3 * time.Second
 	var out []Figure
 	for _, clients := range []int{1, 8} {
-		var ours, theirs series
-		for range 5 {
-			visits := func(address string) float64 {
+		visits := func(address string) func() float64 {
+			return func() float64 {
 				return rate(clients, span, func() func() { return func() { f.visit(address, nil) } })
 			}
-			ours, theirs = append(ours, visits(f.gateway.Thrift)), append(theirs, visits(f.spark))
 		}
-		title := fmt.Sprintf("open and close, %d at a time, ", clients)
-		peer := theirs.figure(title+"Spark's Thrift server", "/s")
-		out = append(out, peer, ours.figure(title+"gateway", "/s").against(peer))
+		out = append(out, race(fmt.Sprintf("open and close a session with its connection, %d at a time", clients), "/s", 2, 5,
+			runner{"Spark's Thrift server", f.theirs(), visits(f.spark.Address)},
+			runner{"gateway", f.ours(), visits(f.gateway.Thrift)})...)
 	}
-	var direct, ours series
-	for range 100 {
-		ours = append(ours, 1000*seconds(func() {
-			f.visit(f.gateway.Thrift, func(c *testbed.HS2) { f.thriftRows(c, one, 1000) })
-		}))
-		direct = append(direct, 1000*seconds(func() {
+	return append(out, race("open, query, close", "ms", 50, 150,
+		runner{"straight Connect", f.straight(), timed(1000, func() {
 			s := f.session()
 			f.connectRows(s, one)
 			_ = s.Close(context.Background())
-		}))
-	}
-	peer := direct.figure("open, query, close, straight Connect", "ms")
-	return append(out, peer, ours.figure("open, query, close, gateway", "ms").against(peer))
+		})},
+		runner{"gateway", f.ours(), timed(1000, func() {
+			f.visit(f.gateway.Thrift, func(c *testbed.HS2) { f.thriftRows(c, one, 1000) })
+		})},
+		runner{"Spark's Thrift server", f.theirs(), timed(1000, func() {
+			f.visit(f.spark.Address, func(c *testbed.HS2) { f.thriftRows(c, one, 1000) })
+		})})...)
 }
 
 // together is 64 clients at once.
 func (f *field) together() []Figure {
-	const clients, span = 64, 8 * time.Second
-	var direct, ours, theirs series
-	for range 3 {
-		ours = append(ours, rate(clients, span, func() func() {
-			c := f.dial(f.gateway.Thrift)
-			return func() { f.thriftRows(c, one, 1000) }
-		}))
-		direct = append(direct, rate(clients, span, func() func() {
-			s := f.session()
-			return func() { f.connectRows(s, one) }
-		}))
-		theirs = append(theirs, rate(clients, span, func() func() {
-			c := f.dial(f.spark)
-			return func() { f.thriftRows(c, one, 1000) }
-		}))
+	const clients, span = 64, 6 * time.Second
+	over := func(address string) func() float64 {
+		return func() float64 {
+			return rate(clients, span, func() func() {
+				c := f.dial(address)
+				return func() { f.thriftRows(c, one, 1000) }
+			})
+		}
 	}
-	peer := direct.figure("one row, 64 clients, straight Connect", "/s")
-	return []Figure{peer, ours.figure("one row, 64 clients, gateway", "/s").against(peer), theirs.figure("one row, 64 clients, Spark's Thrift server", "/s").against(peer)}
+	return race("one row, 64 clients", "/s", 1, 5,
+		runner{"straight Connect", f.straight(), func() float64 {
+			return rate(clients, span, func() func() {
+				s := f.session()
+				return func() { f.connectRows(s, one) }
+			})
+		}},
+		runner{"gateway", f.ours(), over(f.gateway.Thrift)},
+		runner{"Spark's Thrift server", f.theirs(), over(f.spark.Address)})
 }
 
 // idle is what a session costs that nobody uses, with its connection.
 func (f *field) idle() []Figure {
-	g := testbed.StartGateway(f.t, "", "SLUICE_HS2_MAX_CONNECTIONS=20000")
+	g := testbed.StartGateway(f.t, "", "SLUICE_HS2_MAX_CONNECTIONS=20000", "SLUICE_AUTH_ADMIN_USERS=bench")
 	pid := g.Cmd.Process.Pid
 	before := testbed.Memory(pid)
 	var out []Figure
@@ -127,18 +127,82 @@ func (f *field) idle() []Figure {
 	return out
 }
 
-// startup is from exec to ready, and what that takes.
-func startup(t *testbed.Suite) []Figure {
-	var took, memory series
-	for range 5 {
-		began := time.Now()
-		g := testbed.StartGateway(t, "")
-		testbed.Until(t, 10*time.Second, "the gateway is ready", func() bool { code, _ := g.Get("/readyz"); return code == http.StatusOK })
-		took = append(took, time.Since(began).Seconds())
-		memory = append(memory, float64(testbed.Memory(g.Cmd.Process.Pid))/(1<<20))
-		g.Stop()
+// slow reads ten million rows, a thousand each 20 ms for half a minute and then as fast as it can.
+func (f *field) slow() []Figure {
+	const rows, page, pause, span = 10_000_000, 1000, 20 * time.Millisecond, 30 * time.Second
+	pid := f.gateway.Cmd.Process.Pid
+	c := f.dialQuick(f.gateway.Thrift)
+	heap := testbed.LiveHeap(f.t, f.jvm)
+	began := time.Now()
+	op := f.execute(c.HS2, strings.Replace(million, "1000000", fmt.Sprint(rows), 1))
+	var got int64
+	var most, engineHeap int64
+	var delivered float64
+	read := func(n int64) bool {
+		more, err := c.fetch(op, n)
+		if err != nil {
+			f.t.Fatalf("%v", err)
+		}
+		got += more
+		most = max(most, testbed.Memory(pid))
+		return more > 0
 	}
-	return []Figure{took.figure("exec to ready", "s"), memory.figure("memory at start", "MiB")}
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for time.Since(began) < span {
+		<-tick.C
+		read(page)
+		if delivered == 0 && f.ended(op) {
+			delivered = time.Since(began).Seconds()
+			engineHeap = testbed.LiveHeap(f.t, f.jvm) - heap
+		}
+	}
+	slow := got
+	rest := timed(1, func() {
+		for read(10_000) {
+		}
+	})()
+	f.close(c.HS2, op)
+	if got != rows || delivered == 0 {
+		f.t.Fatalf("%d rows, delivered after %.1f s", got, delivered)
+	}
+	name := "10 M rows, slow client, "
+	return []Figure{
+		{Name: name + "until the engine has given all of them", Unit: "s", Median: delivered},
+		{Name: name + "what the engine's live heap has grown by then", Unit: "MiB", Median: mib(engineHeap)},
+		{Name: name + "most memory of the gateway", Unit: "MiB", Median: mib(most)},
+		{Name: fmt.Sprintf("%sthe last %.1f M, as fast as it can", name, float64(rows-slow)/1e6), Unit: "s", Median: rest},
+	}
+}
+
+// ended says whether all rows of an operation are in the gateway: its record is closed by then.
+func (f *field) ended(op *tcli.TOperationHandle) bool {
+	id, err := uuid.FromBytes(op.OperationId.GUID)
+	if err != nil {
+		f.t.Fatalf("%v", err)
+	}
+	rec, err := f.store.Operation(context.Background(), id)
+	if err != nil {
+		f.t.Fatalf("%v", err)
+	}
+	return rec.EndedAt != nil
+}
+
+// startup is from exec to ready.
+func startup(t *testbed.Suite) []Figure {
+	var memory series
+	out := race("exec to ready", "s", 0, 3,
+		runner{"Spark's Thrift server", nil, timed(1, func() { testbed.StartThriftServer(t).Stop() })},
+		runner{"gateway", nil, func() float64 {
+			began := time.Now()
+			g := testbed.StartGateway(t, "")
+			testbed.Until(t, 10*time.Second, "the gateway is ready", func() bool { code, _ := g.Get("/readyz"); return code == http.StatusOK })
+			took := time.Since(began).Seconds()
+			memory = append(memory, mib(testbed.Memory(g.Cmd.Process.Pid)))
+			g.Stop()
+			return took
+		}})
+	return append(out, memory.figure("memory at start, gateway", "MiB"))
 }
 
 // histogram is Prometheus' buckets: upper bounds and how many were at most so large.

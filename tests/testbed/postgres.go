@@ -144,6 +144,12 @@ func freePort(t T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+// FreeAddress is one on this machine alone that nobody listens on.
+func FreeAddress(t T) string {
+	t.Helper()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+}
+
 // Database makes an empty database of its own for a test, and returns its URL.
 func (p *Postgres) Database(t T) string {
 	t.Helper()

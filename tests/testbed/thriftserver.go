@@ -6,16 +6,27 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/sluicedata/sluice/engines/spark"
 )
 
-// StartThriftServer starts the HiveServer2 that is part of the stock Spark that the tests run on, and returns where it
-// listens. Its catalogue is in memory and its warehouse in a directory of its own; it ends with the test.
-func StartThriftServer(t T, env ...string) string {
+// Server is a running server of somebody else's.
+type Server struct {
+	Address string
+	PID     int
+	stop    func()
+}
+
+// Stop ends it, which otherwise the test's end does.
+func (s Server) Stop() { s.stop() }
+
+// StartThriftServer starts the HiveServer2 that is part of the stock Spark that the tests run on. Its catalogue is in
+// memory and its warehouse in a directory of its own; it ends with the test. It collects a result on its heap before it
+// gives out the first row, so that heap is large.
+func StartThriftServer(t T, env ...string) Server {
 	t.Helper()
 	java, home := Java(t), SparkHome(t)
 	dir, err := os.MkdirTemp("", "sluice-thriftserver-")
@@ -23,9 +34,9 @@ func StartThriftServer(t T, env ...string) string {
 		t.Fatalf("%v", err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	host, port := "127.0.0.1", strconv.Itoa(freePort(t))
-	address := net.JoinHostPort(host, port)
-	args := append([]string{"-Xmx1g"}, spark.JVMOptions()...)
+	address := FreeAddress(t)
+	host, port, _ := net.SplitHostPort(address)
+	args := append([]string{"-Xmx4g"}, spark.JVMOptions()...)
 	for _, conf := range []string{
 		"spark.master=local[2]", "spark.driver.host=127.0.0.1", "spark.driver.bindAddress=127.0.0.1", "spark.ui.enabled=false",
 		"spark.log.level=WARN", "spark.sql.warehouse.dir=" + filepath.Join(dir, "warehouse"), "spark.sql.catalogImplementation=hive",
@@ -35,12 +46,11 @@ func StartThriftServer(t T, env ...string) string {
 		args = append(args, "-D"+conf)
 	}
 	args = append(args, "-cp", filepath.Join(home, "jars", "*"), "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2")
-	serve(t, dir, address, env, java, args)
-	return address
+	return serve(t, dir, address, env, java, args)
 }
 
 // serve starts a server in a directory and waits until it listens.
-func serve(t T, dir, address string, env []string, name string, args []string) {
+func serve(t T, dir, address string, env []string, name string, args []string) Server {
 	t.Helper()
 	log := &lockedBuffer{}
 	cmd := exec.CommandContext(context.Background(), name, args...)
@@ -50,7 +60,7 @@ func serve(t T, dir, address string, env []string, name string, args []string) {
 	}
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ended:
@@ -59,6 +69,7 @@ func serve(t T, dir, address string, env []string, name string, args []string) {
 			<-ended
 		}
 	})
+	t.Cleanup(stop)
 	Until(t, 3*time.Minute, "the server listens", func() bool {
 		select {
 		case <-ended:
@@ -72,4 +83,5 @@ func serve(t T, dir, address string, env []string, name string, args []string) {
 		}
 		return err == nil
 	})
+	return Server{Address: address, PID: cmd.Process.Pid, stop: stop}
 }

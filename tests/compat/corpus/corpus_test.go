@@ -43,7 +43,7 @@ func TestCorpus(t *testing.T) {
 	var stock, ours []outcome
 	// One after the other: a machine has room for few JVMs.
 	t.Run("Spark's own server", func(t *testing.T) {
-		stock = runCorpus(t, "stock", testbed.StartThriftServer(t, zone))
+		stock = runCorpus(t, "stock", testbed.StartThriftServer(t, zone).Address)
 	})
 	t.Run("the gateway", func(t *testing.T) {
 		g := testbed.StartGateway(t, "clusters: {local: {cores: 2}}", zone)
