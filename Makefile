@@ -4,11 +4,12 @@ SHELL := bash
 .DEFAULT_GOAL := help
 AREA ?= local
 AREAS := local hs2 runtimes replicas chaos
+SOAK ?= 20m
 VERSION ?= 0.1.0-dev
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 20s
 
-.PHONY: help build run demo test test-all unit lint e2e compat clients bench fuzz generate clean
+.PHONY: help build run demo test test-all unit lint e2e soak compat clients bench fuzz generate clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,7 +31,7 @@ test: ## what must hold before a commit lands
 	@$(MAKE) --no-print-directory compat
 	@if [ -s build/skipped ]; then echo; echo "Not run on this machine:"; cat build/skipped; fi
 
-test-all: lint test fuzz ## everything
+test-all: lint test fuzz soak ## everything
 
 unit: ## tests without servers
 	go test -race -count=1 ./cmd/... ./engines/... ./gateway/... ./router/... ./tests/arch/
@@ -41,6 +42,9 @@ lint:
 
 e2e: build ## real servers and stock clients: AREA=local, hs2, runtimes, replicas, chaos
 	go test -count=1 -timeout 20m -tags e2e ./tests/e2e/$(AREA)/...
+
+soak: build ## 11,000 sessions for SOAK (20m)
+	SLUICE_TEST_SOAK=$(SOAK) go test -count=1 -timeout 2h -v -tags e2e ./tests/e2e/soak/
 
 compat: build ## every stock client through a real Spark, against docs/clients.md, and a corpus against Spark's own server; RUN=TestX
 	@rm -rf build/clients

@@ -1,7 +1,6 @@
 package spark
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -351,7 +350,7 @@ func (e *execution) batch(b *connectpb.ExecutePlanResponse_ArrowBatch) error {
 
 // decode reads one Arrow IPC stream: a schema, its batches and an end. An empty result still has its schema.
 func (e *execution) decode(data []byte) error {
-	r, err := ipc.NewReader(bytes.NewReader(data))
+	r, err := ipc.NewReaderFromMessageReader(&messages{data})
 	if err != nil {
 		return fmt.Errorf("read the engine's Arrow data: %w", err)
 	}

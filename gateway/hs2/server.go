@@ -179,11 +179,14 @@ func (s *Server) leave(conn net.Conn) {
 	}
 }
 
+// readBuffer is of each connection, most of which are idle; what is longer than it is read past it.
+const readBuffer = 4 << 10
+
 // serve speaks with one client until it goes.
 func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	client := conn.RemoteAddr().String()
 	log := s.opt.Log.With("client", client)
-	in := bufio.NewReaderSize(conn, 32<<10)
+	in := bufio.NewReaderSize(conn, readBuffer)
 	h := &handler{server: s, client: client, log: log, used: map[uuid.UUID]struct{}{}, watch: watcher(conn, in)}
 	_ = conn.SetDeadline(time.Now().Add(s.opt.LoginTimeout))
 	if err := s.greet(ctx, h, conn, in); err != nil {

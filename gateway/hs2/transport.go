@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/apache/thrift/lib/go/thrift"
@@ -24,28 +25,17 @@ type transport struct {
 	max      uint32        // bytes of a frame
 	patience time.Duration // for a reply to be taken
 	left     uint32        // of the current frame
-	out      []byte
+	head     [frameHeader]byte
+	out      [][]byte // pieces of the reply
 }
 
 const frameHeader = 4
 
-// keepBuffer is how much of a reply's buffer is kept for the next one.
-const keepBuffer = 1 << 20
+// oneWrite is how large a reply is that is cheaper to copy than to write in pieces, each of them a record of its own with TLS.
+const oneWrite = 16 << 10
 
 func newTransport(conn net.Conn, in *bufio.Reader, framed bool, max uint32, patience time.Duration) *transport {
-	t := &transport{conn: conn, in: in, framed: framed, max: max, patience: patience}
-	t.reset()
-	return t
-}
-
-func (t *transport) reset() {
-	if cap(t.out) > keepBuffer {
-		t.out = nil
-	}
-	t.out = t.out[:0]
-	if t.framed {
-		t.out = append(t.out, 0, 0, 0, 0)
-	}
+	return &transport{conn: conn, in: in, framed: framed, max: max, patience: patience}
 }
 
 func (t *transport) Read(p []byte) (int, error) {
@@ -82,24 +72,39 @@ func transportError(err error) error {
 	return thrift.NewTTransportExceptionFromError(err)
 }
 
+// Write keeps p until Flush: a reply may be large, and is not copied.
 func (t *transport) Write(p []byte) (int, error) {
-	t.out = append(t.out, p...)
+	t.out = append(t.out, p)
 	return len(p), nil
 }
 
 // Flush sends what was written.
 func (t *transport) Flush(context.Context) error {
-	defer t.reset()
+	defer func() {
+		clear(t.out) // an idle connection keeps no reply
+		t.out = t.out[:0]
+	}()
+	size := 0
+	for _, p := range t.out {
+		size += len(p)
+	}
+	if size == 0 {
+		return nil
+	}
+	pieces := net.Buffers(t.out)
 	if t.framed {
-		if len(t.out) == frameHeader {
-			return nil
-		}
-		binary.BigEndian.PutUint32(t.out, uint32(len(t.out)-frameHeader))
+		binary.BigEndian.PutUint32(t.head[:], uint32(size))
+		pieces = append(net.Buffers{t.head[:]}, pieces...)
 	}
 	if err := t.conn.SetWriteDeadline(time.Now().Add(t.patience)); err != nil {
 		return transportError(err)
 	}
-	_, err := t.conn.Write(t.out)
+	var err error
+	if size <= oneWrite {
+		_, err = t.conn.Write(slices.Concat(pieces...))
+	} else {
+		_, err = pieces.WriteTo(t.conn)
+	}
 	return transportError(err)
 }
 

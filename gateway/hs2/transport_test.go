@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -151,15 +152,21 @@ func TestTransportForgetsAReplyThatFailed(t *testing.T) {
 	require.Equal(t, []string{frame("next")}, conn.pieces)
 }
 
-// One large reply must not hold its memory for as long as the connection lives.
-func TestTransportGivesBackLargeBuffers(t *testing.T) {
-	tr := newTransport(&written{}, nil, true, 16, time.Minute)
-	_, _ = tr.Write(make([]byte, keepBuffer))
-	require.NoError(t, tr.Flush(t.Context()))
-	require.LessOrEqual(t, cap(tr.out), keepBuffer)
-	_, _ = tr.Write(make([]byte, keepBuffer/2))
-	require.NoError(t, tr.Flush(t.Context()))
-	require.GreaterOrEqual(t, cap(tr.out), keepBuffer/2, "one of usual size is used again")
+// A large reply is not copied, and its memory not held for as long as the connection lives.
+func TestTransportWritesLargeRepliesAsTheyAre(t *testing.T) {
+	for framed, head := range map[bool]string{true: frame(strings.Repeat("x", 2*oneWrite+2))[:frameHeader], false: ""} {
+		conn := &written{}
+		tr := newTransport(conn, nil, framed, 16, time.Minute)
+		rows := strings.Repeat("x", 2*oneWrite)
+		for _, piece := range []string{"a", rows, "b"} {
+			_, _ = tr.Write([]byte(piece))
+		}
+		require.NoError(t, tr.Flush(t.Context()))
+		require.Equal(t, head+"a"+rows+"b", strings.Join(conn.pieces, ""))
+		for _, kept := range tr.out[:cap(tr.out)] {
+			require.Nil(t, kept)
+		}
+	}
 }
 
 // However frames are cut, their data comes in order, and nothing of a frame that is too large.

@@ -54,6 +54,7 @@ type Store struct {
 	dialect
 	breaker *gobreaker.CircuitBreaker[any]
 	turns   chan struct{} // one for each connection
+	gather  *gather       // nil for PostgreSQL, where a refused write would undo the others, and connections are many
 }
 
 // Open opens the database at a URL and brings its tables up to date: postgres://user:password@host/name, or the path of a
@@ -95,6 +96,7 @@ func open(ctx context.Context, at string) (*Store, error) {
 		// One connection: SQLite takes one writer at a time, and who waits for it inside SQLite polls, unfairly, for
 		// seconds when there are hundreds; who waits for the connection gets it in turn.
 		s.turns = make(chan struct{}, 1)
+		s.gather = &gather{prepared: map[string]*sql.Stmt{}}
 	}
 	if err != nil {
 		return nil, err
@@ -144,8 +146,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	})
 }
 
-// call runs f within the time limit of a call, once it is its turn: to stand in line says nothing about the database. One
-// that does not work is asked again only after a while; until then calls fail at once with ErrUnavailable.
+// call runs f within the time limit of a call, once it is its turn: to stand in line says nothing about the database.
 func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 	select {
 	case s.turns <- struct{}{}:
@@ -153,12 +154,17 @@ func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	return s.guard(ctx, f)
+}
+
+// guard runs f within the time limit of a call. A database that does not work is asked again only after a while; until
+// then calls fail at once with ErrUnavailable.
+func (s *Store) guard(ctx context.Context, f func(context.Context) error) error {
 	_, err := s.breaker.Execute(func() (any, error) {
 		limited, cancel := context.WithTimeout(ctx, callLimit)
 		defer cancel()
 		err := f(limited)
-		switch {
-		case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrFenced), errors.Is(err, ErrFull), ctx.Err() != nil, refused(err):
+		if err == nil || answered(err) || ctx.Err() != nil {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -167,6 +173,11 @@ func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 		return fmt.Errorf("%w; it failed a moment ago", ErrUnavailable)
 	}
 	return err
+}
+
+// answered says that an error is the answer of a database that works.
+func answered(err error) bool {
+	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrFenced) || errors.Is(err, ErrFull) || refused(err)
 }
 
 // refused says that the database works and does not take what it was given.
@@ -183,6 +194,9 @@ func refused(err error) bool {
 
 // exec changes exactly one record, or returns missing.
 func (s *Store) exec(ctx context.Context, missing error, query string, args ...any) error {
+	if s.gather != nil {
+		return s.write(ctx, &write{query: query, args: args, missing: missing})
+	}
 	return s.call(ctx, func(ctx context.Context) error {
 		return changed(missing)(s.db.ExecContext(ctx, query, args...))
 	})

@@ -51,7 +51,7 @@ type field struct {
 func newField(t *testbed.Suite) *field {
 	ui := testbed.FreeAddress(t)
 	_, port, _ := strings.Cut(ui, ":")
-	f := &field{t: t, ui: "http://" + ui, gateway: testbed.StartGateway(t, "engine: {conf: {spark.ui.enabled: true, spark.ui.port: "+port+"}}",
+	f := &field{t: t, ui: "http://" + ui, gateway: testbed.StartGateway(t, "engine: {memory: 2g, conf: {spark.ui.enabled: true, spark.ui.port: "+port+"}}",
 		"SLUICE_HS2_MAX_CONNECTIONS=20000", "SLUICE_LIMITS_OPERATIONS_PER_SESSION=0", "SLUICE_AUTH_ADMIN_USERS=bench",
 		"SPARK_LOCAL_IP=127.0.0.1")}
 	testbed.DialHS2(t, f.gateway.Thrift, "bench", "x", nil).All(one)
@@ -232,6 +232,10 @@ func (f *field) goClient() []Figure {
 			runner{"from memory, generated Go client", nil, read(func() int64 { return f.thriftRows(memory, q.sql, page) })},
 			runner{"gateway, quick Go client", f.ours(), read(func() int64 { return f.quickRows(quick, q.sql, page) })},
 			runner{"from memory, quick Go client", nil, read(func() int64 { return f.quickRows(quickMemory, q.sql, page) })})...)
+		made := f.metric("go_memstats_mallocs_total")
+		f.quickRows(quick, q.sql, page)
+		made = f.metric("go_memstats_mallocs_total") - made
+		out = append(out, Figure{Name: "1 M rows of " + q.name + ", what the gateway allocates per 1,000", Median: made / 1000})
 	}
 	return out
 }

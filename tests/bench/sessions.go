@@ -64,6 +64,7 @@ func (f *field) visit(address string, do func(*testbed.HS2)) {
 func (f *field) sessions() []Figure {
 	const span = 3 * time.Second
 	var out []Figure
+	memory := newCanned(f.t, f.direct, one, 1).serve(f.t)
 	for _, clients := range []int{1, 8} {
 		visits := func(address string) func() float64 {
 			return func() float64 {
@@ -72,7 +73,8 @@ func (f *field) sessions() []Figure {
 		}
 		out = append(out, race(fmt.Sprintf("open and close a session with its connection, %d at a time", clients), "/s", 2, 5,
 			runner{"Spark's Thrift server", f.theirs(), visits(f.spark.Address)},
-			runner{"gateway", f.ours(), visits(f.gateway.Thrift)})...)
+			runner{"gateway", f.ours(), visits(f.gateway.Thrift)},
+			runner{"a server that does nothing", nil, visits(memory)})...)
 	}
 	return append(out, race("open, query, close", "ms", 50, 150,
 		runner{"straight Connect", f.straight(), timed(1000, func() {
@@ -224,6 +226,17 @@ func (f *field) histogram(name string) (h histogram) {
 		h.bounds, h.counts = append(h.bounds, bound), append(h.counts, count)
 	}
 	return h
+}
+
+// metric reads one of the gateway's.
+func (f *field) metric(name string) float64 {
+	_, body := f.gateway.Get("/metrics")
+	m := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(body)
+	if m == nil {
+		f.t.Fatalf("the gateway has no metric %s", name)
+	}
+	n, _ := strconv.ParseFloat(m[1], 64)
+	return n
 }
 
 // quantileSince is the upper bound of the bucket in which the quantile lies of what came after an earlier look.
