@@ -6,10 +6,11 @@ AREA ?= local
 AREAS := local hs2 runtimes replicas chaos
 SOAK ?= 20m
 VERSION ?= 0.1.0-dev
+BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 20s
 
-.PHONY: help build run demo test test-all unit lint e2e soak compat clients bench fuzz generate clean
+.PHONY: help build run demo test test-all unit lint e2e soak compat clients bench micro fuzz generate clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +59,14 @@ clients: build ## docs/clients.md anew, from a run of all clients
 
 bench: build ## AREA=hs2, ONLY=small,jdbc for some of it; writes build/bench/AREA.json
 	go run -tags e2e ./tests/bench -area $(if $(filter local,$(AREA)),hs2,$(AREA)) -only '$(ONLY)'
+
+micro: ## micro-benchmarks; BASE=COMMIT compares with that one
+	@mkdir -p build/bench
+	go test -run '^$$' -bench . -count 6 ./engines/... ./gateway/... | tee build/bench/micro.txt
+	@if [ -n "$(BASE)" ]; then \
+	  git worktree add -q --detach build/base $(BASE); trap 'git worktree remove --force build/base' EXIT; \
+	  go test -C build/base -run '^$$' -bench . -count 6 ./engines/... ./gateway/... > build/bench/base.txt; \
+	  go run $(BENCHSTAT) build/bench/base.txt build/bench/micro.txt; fi
 
 fuzz: ## every fuzz target, FUZZTIME each
 	for p in $$(go list ./engines/... ./gateway/... ./router/...); do \

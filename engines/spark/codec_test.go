@@ -137,3 +137,33 @@ func TestMessagesCopyNothing(t *testing.T) {
 	data[bytes.Index(data, text.ValueBytes())] = 'z'
 	require.Equal(t, "z", text.Value(0))
 }
+
+// A response with 10,000 rows of a bigint, as it comes from gRPC, up to its batch.
+func BenchmarkReadResponse(b *testing.B) {
+	ints := array.NewInt64Builder(memory.DefaultAllocator)
+	for i := range int64(10_000) {
+		ints.Append(i)
+	}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	var out bytes.Buffer
+	w := ipc.NewWriter(&out, ipc.WithSchema(schema))
+	require.NoError(b, w.Write(array.NewRecordBatch(schema, []arrow.Array{ints.NewArray()}, 10_000)))
+	require.NoError(b, w.Close())
+	data, err := pb.Marshal(&connectpb.ExecutePlanResponse{SessionId: "s", ResponseId: "r",
+		ResponseType: &connectpb.ExecutePlanResponse_ArrowBatch_{ArrowBatch: &connectpb.ExecutePlanResponse_ArrowBatch{RowCount: 10_000, Data: out.Bytes()}}})
+	require.NoError(b, err)
+	var frames mem.BufferSlice
+	for rest := data; len(rest) > 0; rest = rest[min(len(rest), 16<<10):] { // as HTTP/2 cuts it
+		frames = append(frames, mem.SliceBuffer(rest[:min(len(rest), 16<<10)]))
+	}
+	c := newCodec()
+	b.ReportAllocs()
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		var resp connectpb.ExecutePlanResponse
+		require.NoError(b, c.Unmarshal(frames, &resp))
+		e := &execution{}
+		require.NoError(b, e.decode(resp.GetArrowBatch().Data))
+		e.take().Release()
+	}
+}

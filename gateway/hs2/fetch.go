@@ -124,8 +124,11 @@ func (h *handler) rows(ctx context.Context, o *session.Operation, c *cursor, req
 	if limit <= 0 { // Hue means all; the bytes of a reply are bounded anyway
 		limit = math.MaxInt32
 	}
-	ctx, stop := h.watch(ctx)
-	defer stop()
+	if !o.Has(c.row) { // only who waits needs to know that the client is gone
+		var stop func()
+		ctx, stop = h.watch(ctx)
+		defer stop()
+	}
 	cols, err := c.columnsLocked(ctx, o)
 	if err != nil {
 		return nil, err

@@ -267,10 +267,15 @@ func (h *handler) CancelOperation(_ context.Context, req *tcli.TCancelOperationR
 	return &tcli.TCancelOperationResp{Status: h.status(err)}, nil
 }
 
-// CloseOperation implements tcli.TCLIService.
+// CloseOperation implements tcli.TCLIService. One that has ended needs no more than to be forgotten, which its client
+// need not wait for.
 func (h *handler) CloseOperation(ctx context.Context, req *tcli.TCloseOperationReq) (*tcli.TCloseOperationResp, error) {
 	o, err := h.operation(req.OperationHandle)
-	if err == nil {
+	switch {
+	case err != nil:
+	case o.Ended():
+		h.sent = func() { _ = o.Close(context.WithoutCancel(ctx)) }
+	default:
 		err = o.Close(ctx)
 	}
 	return &tcli.TCloseOperationResp{Status: h.status(err)}, nil

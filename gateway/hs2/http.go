@@ -155,8 +155,10 @@ func (s *Server) answer(ctx context.Context, identity *auth.Identity, target, cl
 		watch: func(ctx context.Context) (context.Context, func()) { return ctx, func() {} }} // net/http ends ctx when the client goes
 	in, out := &thrift.TMemoryBuffer{Buffer: bytes.NewBuffer(body)}, &thrift.TMemoryBuffer{Buffer: &bytes.Buffer{}}
 	conf := tcli.Configuration(int32(s.opt.MaxMessage))
-	processor := thrift.WrapProcessor(tcli.NewProcessor(h, h), s.observe)
-	if _, err := processor.Process(ctx, thrift.NewTBinaryProtocolConf(in, conf), thrift.NewTBinaryProtocolConf(out, conf)); err != nil {
+	a := s.answerers.Get().(*answerer)
+	defer s.answerers.Put(a)
+	a.caller.handler = h
+	if _, err := a.Process(ctx, thrift.NewTBinaryProtocolConf(in, conf), thrift.NewTBinaryProtocolConf(out, conf)); err != nil {
 		h.log.Debug("a call over HTTP failed", "error", err)
 	}
 	return out.Buffer, h.done

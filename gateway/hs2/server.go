@@ -64,6 +64,8 @@ type Server struct {
 	opt     Options
 	cookies *cookies
 	wait    sync.WaitGroup
+	// What calls need, for whichever is next.
+	answerers, tools sync.Pool
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
@@ -72,7 +74,9 @@ type Server struct {
 
 // New makes a Server.
 func New(opt Options) *Server {
-	return &Server{opt: opt, cookies: newCookies(opt.HTTP), conns: map[net.Conn]struct{}{}, users: map[uuid.UUID]int{}}
+	s := &Server{opt: opt, cookies: newCookies(opt.HTTP), conns: map[net.Conn]struct{}{}, users: map[uuid.UUID]int{}}
+	s.answerers.New, s.tools.New = s.newAnswerer, s.newTools
+	return s
 }
 
 // Serve accepts connections until ctx ends, then closes them all and waits for what they do.
@@ -179,17 +183,15 @@ func (s *Server) leave(conn net.Conn) {
 	}
 }
 
-// readBuffer is of each connection, most of which are idle; what is longer than it is read past it.
-const readBuffer = 4 << 10
-
 // serve speaks with one client until it goes.
 func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	client := conn.RemoteAddr().String()
 	log := s.opt.Log.With("client", client)
-	in := bufio.NewReaderSize(conn, readBuffer)
-	h := &handler{server: s, client: client, log: log, used: map[uuid.UUID]struct{}{}, watch: watcher(conn, in)}
+	h := &handler{server: s, client: client, log: log, used: map[uuid.UUID]struct{}{}}
+	l := s.newLine(conn, h)
+	defer l.leave()
 	_ = conn.SetDeadline(time.Now().Add(s.opt.LoginTimeout))
-	if err := s.greet(ctx, h, conn, in); err != nil {
+	if err := s.greet(ctx, h, conn, l.in); err != nil {
 		if !errors.Is(err, io.EOF) { // a port probe
 			log.Info("login refused", "error", err)
 			linger(conn)
@@ -197,17 +199,14 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	t := newTransport(conn, in, s.opt.SASL, uint32(s.opt.MaxMessage), s.opt.MessageTimeout)
-	proto := thrift.NewTBinaryProtocolConf(t, tcli.Configuration(int32(s.opt.MaxMessage)))
-	processor := thrift.WrapProcessor(tcli.NewProcessor(h, h), s.observe)
 	defer s.disconnected(h)
 	for usable := true; usable && ctx.Err() == nil; {
-		if _, err := in.Peek(1); err != nil {
+		if err := l.wait(); err != nil {
 			return
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(s.opt.MessageTimeout))
 		var err thrift.TException
-		usable, err = processor.Process(ctx, proto, proto)
+		usable, err = l.Process(ctx, l.proto, l.proto)
 		if usable {
 			h.done()
 			_ = conn.SetReadDeadline(time.Time{})

@@ -34,8 +34,20 @@ const frameHeader = 4
 // oneWrite is how large a reply is that is cheaper to copy than to write in pieces, each of them a record of its own with TLS.
 const oneWrite = 16 << 10
 
-func newTransport(conn net.Conn, in *bufio.Reader, framed bool, max uint32, patience time.Duration) *transport {
-	return &transport{conn: conn, in: in, framed: framed, max: max, patience: patience}
+func newTransport(in *bufio.Reader, framed bool, max uint32, patience time.Duration) *transport {
+	return &transport{in: in, framed: framed, max: max, patience: patience}
+}
+
+// bind begins anew with another connection.
+func (t *transport) bind(conn net.Conn) {
+	t.conn, t.left = conn, 0
+	t.forget()
+}
+
+// forget drops the reply: an idle connection keeps none.
+func (t *transport) forget() {
+	clear(t.out)
+	t.out = t.out[:0]
 }
 
 func (t *transport) Read(p []byte) (int, error) {
@@ -80,10 +92,7 @@ func (t *transport) Write(p []byte) (int, error) {
 
 // Flush sends what was written.
 func (t *transport) Flush(context.Context) error {
-	defer func() {
-		clear(t.out) // an idle connection keeps no reply
-		t.out = t.out[:0]
-	}()
+	defer t.forget()
 	size := 0
 	for _, p := range t.out {
 		size += len(p)

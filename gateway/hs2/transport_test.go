@@ -34,8 +34,15 @@ func (w *written) Write(p []byte) (int, error) {
 
 func (w *written) SetWriteDeadline(time.Time) error { return nil }
 
+// writing is a transport on a connection that is only written to.
+func writing(conn net.Conn, framed bool) *transport {
+	tr := newTransport(nil, framed, 16, time.Minute)
+	tr.bind(conn)
+	return tr
+}
+
 func reading(in io.Reader, framed bool, max uint32) *transport {
-	return newTransport(nil, bufio.NewReader(in), framed, max, time.Minute)
+	return newTransport(bufio.NewReader(in), framed, max, time.Minute)
 }
 
 func TestTransportReads(t *testing.T) {
@@ -119,7 +126,7 @@ func TestTransportWrites(t *testing.T) {
 	}{"framed": {true, frame("hello")}, "bare": {false, "hello"}} {
 		t.Run(name, func(t *testing.T) {
 			conn := &written{}
-			tr := newTransport(conn, nil, tc.framed, 16, time.Minute)
+			tr := writing(conn, tc.framed)
 			for range 2 { // the second reply begins anew
 				conn.pieces = nil
 				for _, part := range []string{"he", "", "llo"} {
@@ -137,13 +144,13 @@ func TestTransportWrites(t *testing.T) {
 
 func TestTransportFlushesNothing(t *testing.T) {
 	conn := &written{}
-	require.NoError(t, newTransport(conn, nil, true, 16, time.Minute).Flush(t.Context()))
+	require.NoError(t, writing(conn, true).Flush(t.Context()))
 	require.Empty(t, conn.pieces, "an empty frame means something to some clients")
 }
 
 func TestTransportForgetsAReplyThatFailed(t *testing.T) {
 	conn := &written{err: net.ErrClosed}
-	tr := newTransport(conn, nil, true, 16, time.Minute)
+	tr := writing(conn, true)
 	_, _ = tr.Write([]byte("lost"))
 	require.True(t, isEnd(tr.Flush(t.Context())))
 	conn.err, conn.pieces = nil, nil
@@ -156,7 +163,7 @@ func TestTransportForgetsAReplyThatFailed(t *testing.T) {
 func TestTransportWritesLargeRepliesAsTheyAre(t *testing.T) {
 	for framed, head := range map[bool]string{true: frame(strings.Repeat("x", 2*oneWrite+2))[:frameHeader], false: ""} {
 		conn := &written{}
-		tr := newTransport(conn, nil, framed, 16, time.Minute)
+		tr := writing(conn, framed)
 		rows := strings.Repeat("x", 2*oneWrite)
 		for _, piece := range []string{"a", rows, "b"} {
 			_, _ = tr.Write([]byte(piece))

@@ -149,6 +149,9 @@ func (o *Operation) Schema(ctx context.Context) (*arrow.Schema, error) {
 	return schema, nil
 }
 
+// Has says that Rows from the given one on would not wait.
+func (o *Operation) Has(row int64) bool { return o.spool.Has(row) }
+
 // Sizer estimates the bytes that rows [from,to) of a batch take in a front end's format.
 type Sizer = func(b arrow.RecordBatch, from, to int) int
 
@@ -185,6 +188,12 @@ func (o *Operation) stop(why error) {
 		return
 	}
 	o.cancel(why)
+}
+
+// Ended says that no more rows will come, and none are missing.
+func (o *Operation) Ended() bool {
+	done, err := o.spool.Done()
+	return done && err == nil
 }
 
 // Close ends the operation and forgets its rows.

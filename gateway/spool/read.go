@@ -7,12 +7,21 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
+// Has says that Read from a row on would not wait.
+func (s *Spool) Has(row int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.has(row)
+}
+
+func (s *Spool) has(row int64) bool { return s.rows > row || s.done }
+
 // Read returns rows from the given one on, at least one and at most max, and whether there are certainly more. It waits
 // until there is one or the end is known. No rows and no error mean the end. The caller releases the batches. size
 // estimates the bytes of rows of a batch; reading stops where they exceed limit.
 func (s *Spool) Read(ctx context.Context, from, limit, max int64, size func(b arrow.RecordBatch, from, to int) int) ([]arrow.RecordBatch, bool, error) {
 	for {
-		if err := s.wait(ctx, func() bool { return s.rows > from || s.done }); err != nil {
+		if err := s.wait(ctx, func() bool { return s.has(from) }); err != nil {
 			return nil, false, err
 		}
 		out, err := s.page(from, limit, max, size)

@@ -193,11 +193,14 @@ func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 func (f *field) small() []Figure {
 	const warm, rounds = 200, 400
 	gateway, spark := f.dial(f.gateway.Thrift), f.dial(f.spark.Address)
+	memory := f.dial(newCanned(f.t, f.direct, one, 1).serve(f.t))
+	// What follows is all that the engine runs.
 	before, jobs := f.histogram("sluice_statement_overhead_seconds"), f.jobs()
 	out := race("one row", "ms", warm, rounds,
 		runner{"straight Connect", f.straight(), timed(1000, func() { f.connectRows(f.direct, one) })},
 		runner{"gateway", f.ours(), timed(1000, func() { f.thriftRows(gateway, one, 1000) })},
-		runner{"Spark's Thrift server", f.theirs(), timed(1000, func() { f.thriftRows(spark, one, 1000) })})
+		runner{"Spark's Thrift server", f.theirs(), timed(1000, func() { f.thriftRows(spark, one, 1000) })},
+		runner{"from memory", nil, timed(1000, func() { f.thriftRows(memory, one, 1000) })})
 	after := f.histogram("sluice_statement_overhead_seconds")
 	if n := f.jobs() - jobs; n != 2*(warm+rounds) {
 		f.t.Fatalf("the engine has run %d jobs for %d statements", n, 2*(warm+rounds))
@@ -232,9 +235,9 @@ func (f *field) goClient() []Figure {
 			runner{"from memory, generated Go client", nil, read(func() int64 { return f.thriftRows(memory, q.sql, page) })},
 			runner{"gateway, quick Go client", f.ours(), read(func() int64 { return f.quickRows(quick, q.sql, page) })},
 			runner{"from memory, quick Go client", nil, read(func() int64 { return f.quickRows(quickMemory, q.sql, page) })})...)
-		made := f.metric("go_memstats_mallocs_total")
+		made := metric(f.t, f.gateway, "go_memstats_mallocs_total")
 		f.quickRows(quick, q.sql, page)
-		made = f.metric("go_memstats_mallocs_total") - made
+		made = metric(f.t, f.gateway, "go_memstats_mallocs_total") - made
 		out = append(out, Figure{Name: "1 M rows of " + q.name + ", what the gateway allocates per 1,000", Median: made / 1000})
 	}
 	return out

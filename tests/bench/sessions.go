@@ -114,7 +114,7 @@ func (f *field) together() []Figure {
 
 // idle is what a session costs that nobody uses, with its connection.
 func (f *field) idle() []Figure {
-	g := testbed.StartGateway(f.t, "", "SLUICE_HS2_MAX_CONNECTIONS=20000", "SLUICE_AUTH_ADMIN_USERS=bench")
+	g := testbed.StartGateway(f.t, "", "SLUICE_HS2_MAX_CONNECTIONS=20000")
 	pid := g.Cmd.Process.Pid
 	before := testbed.Memory(pid)
 	var out []Figure
@@ -123,7 +123,6 @@ func (f *field) idle() []Figure {
 		for ; open < n; open++ {
 			f.dial(g.Thrift)
 		}
-		<-time.After(10 * time.Second) // the span in which a collection gives memory back
 		out = append(out, Figure{Name: fmt.Sprintf("an idle session of %d, with its connection", n), Unit: "kB", Median: float64(testbed.Memory(pid)-before) / float64(n) / 1000})
 	}
 	return out
@@ -228,12 +227,12 @@ func (f *field) histogram(name string) (h histogram) {
 	return h
 }
 
-// metric reads one of the gateway's.
-func (f *field) metric(name string) float64 {
-	_, body := f.gateway.Get("/metrics")
+// metric reads one of a gateway's.
+func metric(t *testbed.Suite, g *testbed.Gateway, name string) float64 {
+	_, body := g.Get("/metrics")
 	m := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(body)
 	if m == nil {
-		f.t.Fatalf("the gateway has no metric %s", name)
+		t.Fatalf("the gateway has no metric %s", name)
 	}
 	n, _ := strconv.ParseFloat(m[1], 64)
 	return n
