@@ -2,6 +2,7 @@ package spark
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"testing"
 
@@ -98,7 +99,7 @@ func batches(t *testing.T, r *ipc.Reader, err error) (out []arrow.RecordBatch, _
 		b.Retain()
 		out = append(out, b)
 	}
-	if err := r.Err(); err != nil && err != io.EOF {
+	if err := r.Err(); err != nil && !errors.Is(err, io.EOF) {
 		return out, err
 	}
 	return out, nil

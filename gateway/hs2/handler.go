@@ -271,11 +271,9 @@ func (h *handler) CancelOperation(_ context.Context, req *tcli.TCancelOperationR
 // need not wait for.
 func (h *handler) CloseOperation(ctx context.Context, req *tcli.TCloseOperationReq) (*tcli.TCloseOperationResp, error) {
 	o, err := h.operation(req.OperationHandle)
-	switch {
-	case err != nil:
-	case o.Ended():
+	if err == nil && o.Ended() {
 		h.sent = func() { _ = o.Close(context.WithoutCancel(ctx)) }
-	default:
+	} else if err == nil {
 		err = o.Close(ctx)
 	}
 	return &tcli.TCloseOperationResp{Status: h.status(err)}, nil

@@ -157,7 +157,7 @@ func (s *Server) answer(ctx context.Context, identity *auth.Identity, target, cl
 	conf := tcli.Configuration(int32(s.opt.MaxMessage))
 	a := s.answerers.Get().(*answerer)
 	defer s.answerers.Put(a)
-	a.caller.handler = h
+	a.handler = h
 	if _, err := a.Process(ctx, thrift.NewTBinaryProtocolConf(in, conf), thrift.NewTBinaryProtocolConf(out, conf)); err != nil {
 		h.log.Debug("a call over HTTP failed", "error", err)
 	}

@@ -70,5 +70,5 @@ func TestToolsForgetWhoHadThem(t *testing.T) {
 	require.Zero(t, left.in.Buffered())
 	require.Zero(t, left.transport.left)
 	require.Empty(t, left.transport.out)
-	require.Nil(t, left.caller.handler)
+	require.Nil(t, left.handler)
 }

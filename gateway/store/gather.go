@@ -84,7 +84,7 @@ func (s *Store) writeAll(ctx context.Context, all []*write) {
 func (s *Store) together(ctx context.Context, all []*write) error {
 	for _, w := range all { // a transaction keeps the connection that this needs
 		if s.gather.prepared[w.query] == nil {
-			stmt, err := s.db.PrepareContext(ctx, w.query)
+			stmt, err := s.db.PrepareContext(ctx, w.query) //nolint:sqlclosecheck // it is closed with the database
 			if err != nil {
 				return err
 			}
