@@ -53,6 +53,7 @@ type Launch struct {
 	Tag        Tag
 	User       string
 	Name       string
+	Memory     string // heap of the driver in Java's form; JVMOptions say it too
 	Java       string
 	JVMOptions []string
 	ClassPath  []string

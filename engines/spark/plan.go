@@ -127,6 +127,7 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 		Tag:        engines.Tag(spec.ID),
 		User:       spec.User,
 		Name:       spec.Name,
+		Memory:     memory,
 		Java:       p.Java,
 		JVMOptions: opts,
 		ClassPath:  []string{p.Home + "/jars/*"},
