@@ -4,6 +4,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,7 +86,10 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	otel.SetTracerProvider(sdktrace.NewTracerProvider()) // ids for tags and logs; nothing is exported
 
-	g.clusters = newClusters(cfg, supervise, log)
+	instance := "sluice-" + hex.EncodeToString(derive(secret, "instance"))[:16]
+	if g.clusters, err = newClusters(cfg, instance, supervise, log); err != nil {
+		return nil, err
+	}
 	g.launcher = g.newLauncher(secret)
 	g.sessions = g.newSessions()
 	if err := g.keepWarm(); err != nil {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -11,7 +12,9 @@ import (
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/local"
+	"github.com/sluicedata/sluice/engines/spark"
 	"github.com/sluicedata/sluice/engines/spark/dist"
+	"github.com/sluicedata/sluice/engines/yarn"
 	"github.com/sluicedata/sluice/gateway/config"
 	"github.com/sluicedata/sluice/gateway/session"
 	"github.com/sluicedata/sluice/router"
@@ -43,10 +46,18 @@ func (g *Gateway) keepWarm() error {
 	return nil
 }
 
-func newClusters(cfg config.Config, supervise []string, log *slog.Logger) map[string]engines.Cluster {
+func newClusters(cfg config.Config, instance string, supervise []string, log *slog.Logger) (map[string]engines.Cluster, error) {
 	out := map[string]engines.Cluster{}
 	runtimes := newRuntimes(cfg)
 	for name, c := range cfg.Clusters {
+		if c.Kind == "yarn" {
+			at, err := newYARN(cfg, name, c, instance, runtimes, log)
+			if err != nil {
+				return out, err
+			}
+			out[name] = at
+			continue
+		}
 		dir := c.Dir
 		if dir == "" {
 			dir = filepath.Join(cfg.DataDir, "clusters", name)
@@ -56,7 +67,32 @@ func newClusters(cfg config.Config, supervise []string, log *slog.Logger) map[st
 			Runtime: runtimes.find, Closed: c.ClosedNetwork, Log: log,
 		})
 	}
-	return out
+	return out, nil
+}
+
+func newYARN(cfg config.Config, name string, c config.Cluster, instance string, rts runtimes, log *slog.Logger) (*yarn.Cluster, error) {
+	y := c.YARN
+	hadoop, err := yarn.ReadHadoop(y.HadoopConf)
+	if err != nil {
+		return nil, fmt.Errorf("clusters.%s.yarn.hadoop_conf: %w", name, err)
+	}
+	if y.ResourceManagers != "" {
+		hadoop.ResourceManagers = nil
+		for _, at := range strings.Split(y.ResourceManagers, ",") {
+			hadoop.ResourceManagers = append(hadoop.ResourceManagers, strings.TrimSuffix(strings.TrimSpace(at), "/"))
+		}
+	}
+	user := cmp.Or(y.ServiceUser, "sluice")
+	return yarn.New(yarn.Options{
+		Name: name, Instance: instance, ResourceManagers: hadoop.ResourceManagers, NameNodes: hadoop.NameNodes, FS: hadoop.FS,
+		HadoopConf: hadoop.Files, User: user, Shared: cmp.Or(y.SharedDir, "/user/"+user+"/sluice"), Queue: cmp.Or(y.Queue, "default"),
+		DriverLabel: y.DriverLabel, ExecutorLabel: y.ExecutorLabel, Conf: y.Conf, Closed: c.ClosedNetwork, Ready: spark.Ready, Lease: cfg.Engine.Lease,
+		Runtime: func(ctx context.Context, name string, report func(string)) (yarn.Runtime, error) {
+			home, version, err := rts.spark(ctx, name, report)
+			return yarn.Runtime{Home: home, Version: version}, err
+		},
+		Log: log,
+	}), nil
 }
 
 // runtimes are the Sparks that engines may run from, by their names; the default one has none.
@@ -71,16 +107,21 @@ func newRuntimes(cfg config.Config) runtimes {
 }
 
 func (r runtimes) find(ctx context.Context, name string, report func(string)) (local.Runtime, error) {
-	wanted, ok := r[name]
-	if !ok {
-		return local.Runtime{}, fmt.Errorf("runtimes.%s: there is no such runtime any more", name)
-	}
-	home, version, err := wanted.Spark(ctx, report)
+	home, version, err := r.spark(ctx, name, report)
 	if err != nil {
 		return local.Runtime{}, err
 	}
-	java, err := wanted.Java(version)
+	java, err := r[name].Java(version)
 	return local.Runtime{Home: home, Version: version, Java: java}, err
+}
+
+// spark finds a distribution on this machine, fetching it if need be.
+func (r runtimes) spark(ctx context.Context, name string, report func(string)) (home, version string, err error) {
+	wanted, ok := r[name]
+	if !ok {
+		return "", "", fmt.Errorf("runtimes.%s: there is no such runtime any more", name)
+	}
+	return wanted.Spark(ctx, report)
 }
 
 // route asks the router with what is known of the clusters now.

@@ -23,8 +23,8 @@ const (
 	// environment variable, because settings are visible in process lists.
 	tokenEnv = "SPARK_CONNECT_AUTHENTICATE_TOKEN"
 	userEnv  = "SPARK_USER"
-	// ready matches the one line in which a Connect server tells its real port.
-	ready = `Spark Connect server started at: (\S+:\d+)`
+	// Ready matches the one line in which a Connect server tells its real port.
+	Ready = `Spark Connect server started at: (\S+:\d+)`
 )
 
 // Driver is the Spark driver. It has no state.
@@ -135,7 +135,7 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 		Conf:       conf,
 		Env:        env,
 		Files:      map[string]string{"log4j2.properties": logging},
-		Ready:      ready,
+		Ready:      Ready,
 	}, nil
 }
 

@@ -124,6 +124,20 @@ func (r *rm) ask(ctx context.Context, method, at, path, user string, body []byte
 	return nil
 }
 
+// text reads a page.
+func (r *rm) text(req *http.Request) (string, error) {
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answers %s", req.URL.Host, resp.Status)
+	}
+	return string(text), err
+}
+
 // believe says what a 404 means: a ResourceManager that recovers does not know running applications yet.
 func (r *rm) believe(ctx context.Context, at string) error {
 	var answer struct {

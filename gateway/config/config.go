@@ -172,10 +172,23 @@ type Runtime struct {
 
 // Cluster is a place that runs engines.
 type Cluster struct {
-	Kind          string `koanf:"kind" help:"local: this machine." oneof:"local"`
+	Kind          string `koanf:"kind" help:"local: this machine; yarn: a YARN cluster." oneof:"local,yarn"`
 	Cores         int    `koanf:"cores" help:"Cores of each engine; 0 is all."`
 	ClosedNetwork bool   `koanf:"closed_network" help:"Say that nobody but this gateway can reach the ports of engines there, because a network namespace or a firewall keeps others out. Engines that ask nobody who they are may run then: Spark before 4.0, which has no token and listens on every interface."`
 	Dir           string `koanf:"dir" help:"Directory of a local cluster; gateways on one machine that share it and the store share its engines. Empty: in data_dir."`
+	YARN          YARN   `koanf:"yarn"`
+}
+
+// YARN is where a cluster of kind yarn is, and how its engines are submitted.
+type YARN struct {
+	HadoopConf       string            `koanf:"hadoop_conf" help:"Directory of the cluster's core-site.xml, hdfs-site.xml and yarn-site.xml: they tell where its ResourceManagers and NameNodes are, and drivers get them."`
+	ResourceManagers string            `koanf:"resource_managers" help:"Addresses of the ResourceManagers, http://host:port with commas between them, in place of those in yarn-site.xml."`
+	Queue            string            `koanf:"queue" help:"Queue for engines. Empty: default."`
+	DriverLabel      string            `koanf:"driver_label" help:"Node label for drivers. Empty: the queue's own."`
+	ExecutorLabel    string            `koanf:"executor_label" help:"Node label for executors. Empty: the queue's own."`
+	ServiceUser      string            `koanf:"service_user" help:"Who the gateway is to the cluster: it lists applications, and uploads the Spark that all use. Empty: sluice."`
+	SharedDir        string            `koanf:"shared_dir" help:"Directory on HDFS for that Spark, which everybody must be able to read. Empty: /user/SERVICE_USER/sluice."`
+	Conf             map[string]string `koanf:"conf" help:"Spark settings of engines there, such as where the metastore is; they win over users'."`
 }
 
 // Log is the gateway's own log, on standard error.
@@ -204,7 +217,7 @@ func Default() Config {
 		Spark:         Spark{Version: "4.3.0"},
 		Profiles:      map[string]Profile{},
 		Runtimes:      map[string]Runtime{},
-		Clusters:      map[string]Cluster{"local": {Kind: "local"}},
+		Clusters:      map[string]Cluster{"local": {Kind: "local", YARN: YARN{Conf: map[string]string{}}}},
 		Log:           Log{Level: "info", Format: "text"},
 		ShutdownGrace: 10 * time.Second,
 	}

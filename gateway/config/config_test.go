@@ -29,6 +29,9 @@ func load(t *testing.T, text string, environ ...string) Config {
 	return cfg
 }
 
+// noYARN is what clusters of other kinds have.
+var noYARN = YARN{Conf: map[string]string{}}
+
 func TestDefaultsAreValid(t *testing.T) {
 	t.Setenv("HOME", "/home/ann")
 	t.Setenv("XDG_DATA_HOME", "")
@@ -122,10 +125,10 @@ clusters:
 engine:
   cluster: big-one
 `, "SLUICE_CLUSTERS_LOCAL_CORES=3", "SLUICE_CLUSTERS_BIG_ONE_CORES=32")
-	require.Equal(t, map[string]Cluster{"local": {Kind: "local", Cores: 3}, "big-one": {Kind: "local", Cores: 32}}, cfg.Clusters)
+	require.Equal(t, map[string]Cluster{"local": {Kind: "local", Cores: 3, YARN: noYARN}, "big-one": {Kind: "local", Cores: 32, YARN: noYARN}}, cfg.Clusters)
 	require.NoError(t, cfg.Validate())
 
-	require.Equal(t, map[string]Cluster{"local": {Kind: "local", Cores: 4}}, load(t, "", "SLUICE_CLUSTERS_LOCAL_CORES=4").Clusters)
+	require.Equal(t, map[string]Cluster{"local": {Kind: "local", Cores: 4, YARN: noYARN}}, load(t, "", "SLUICE_CLUSTERS_LOCAL_CORES=4").Clusters)
 }
 
 func TestRuntimes(t *testing.T) {
@@ -212,9 +215,17 @@ func TestValidate(t *testing.T) {
 		"memory above its total": {func(c *Config) { c.Spool.Memory = 1 << 30 }, "spool.memory: 1GiB is more than spool.total_memory, 256MiB"},
 		"disk above its total":   {func(c *Config) { c.Spool.TotalDisk = 1 << 30 }, "spool.disk: 20GiB is more than spool.total_disk, 1GiB"},
 		"fetch above message":    {func(c *Config) { c.HS2.FetchBytes = 200 << 20 }, "hs2.fetch_bytes: 200MiB is not between 64KiB and hs2.max_message_size"},
-		"an enum of a cluster":   {func(c *Config) { c.Clusters["local"] = Cluster{Kind: "loacl"} }, `clusters.local.kind: "loacl" is not one of local; did you mean local?`},
-		"IPv6, any":              {func(c *Config) { c.Listen.Thrift, c.Auth.Mode = "[::]:1", "file" }, "auth.file: must name the password file when auth.mode is file; sluice password USER makes its lines"},
-		"a name is not trusted":  {func(c *Config) { c.Listen.Thrift = "localhost.example:1" }, "listen.thrift: localhost.example:1 can be reached by others, and auth.mode is none: set auth.mode: file, or listen on 127.0.0.1, or say auth.open_to_network: true if anybody may run anything"},
+		"a YARN cluster": {func(c *Config) {
+			c.Clusters["y"] = Cluster{Kind: "yarn", YARN: YARN{HadoopConf: "/etc/hadoop/conf", ResourceManagers: "http://a:1, https://b:2", SharedDir: "/apps"}}
+		}, ""},
+		"a YARN cluster without its files": {func(c *Config) { c.Clusters["y"] = Cluster{Kind: "yarn"} },
+			"clusters.y.yarn.hadoop_conf: must name the directory of the cluster's core-site.xml, hdfs-site.xml and yarn-site.xml"},
+		"a YARN cluster's addresses": {func(c *Config) {
+			c.Clusters["y"] = Cluster{Kind: "yarn", YARN: YARN{HadoopConf: "/etc/hadoop/conf", ResourceManagers: "rm:8088", SharedDir: "apps"}}
+		}, "clusters.y.yarn.resource_managers: \"rm:8088\" must begin with http:// or https://\nclusters.y.yarn.shared_dir: \"apps\" must be a path on HDFS that begins with /"},
+		"an enum of a cluster":  {func(c *Config) { c.Clusters["local"] = Cluster{Kind: "loacl"} }, `clusters.local.kind: "loacl" is not one of local, yarn; did you mean local?`},
+		"IPv6, any":             {func(c *Config) { c.Listen.Thrift, c.Auth.Mode = "[::]:1", "file" }, "auth.file: must name the password file when auth.mode is file; sluice password USER makes its lines"},
+		"a name is not trusted": {func(c *Config) { c.Listen.Thrift = "localhost.example:1" }, "listen.thrift: localhost.example:1 can be reached by others, and auth.mode is none: set auth.mode: file, or listen on 127.0.0.1, or say auth.open_to_network: true if anybody may run anything"},
 		"an old Spark, closed": {func(c *Config) {
 			c.Spark.Version, c.Clusters["local"] = "3.5.7", Cluster{Kind: "local", ClosedNetwork: true}
 		}, ""},

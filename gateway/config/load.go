@@ -79,6 +79,17 @@ func (c *Config) expand() (err error) {
 		}
 		c.Runtimes[name] = r
 	}
+	for name, cl := range c.Clusters {
+		for _, p := range []*string{&cl.Dir, &cl.YARN.HadoopConf} {
+			if *p, err = expand(*p); err != nil {
+				return err
+			}
+		}
+		if cl.YARN.Conf == nil {
+			cl.YARN.Conf = map[string]string{}
+		}
+		c.Clusters[name] = cl
+	}
 	return nil
 }
 

@@ -64,6 +64,9 @@ func (c Config) Validate() error {
 	if c.Spool.Disk > c.Spool.TotalDisk {
 		wrong("spool.disk", "%s is more than spool.total_disk, %s", c.Spool.Disk, c.Spool.TotalDisk)
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Clusters)) {
+		c.Clusters[name].validate("clusters."+name, wrong)
+	}
 	errs = append(errs, c.checkRuntimes()...)
 	if _, ok := c.Clusters[c.Engine.Cluster]; !ok {
 		names := slices.Sorted(maps.Keys(c.Clusters))
@@ -90,6 +93,20 @@ func (c Config) validateProfiles(wrong complaint) {
 		if p.Warm && (level == "user" || level == "group") && p.WarmFor == "" {
 			wrong("profiles."+name+".warm_for", "must say whose engines are kept warm, because they belong to a %s; or set share_level: server", level)
 		}
+	}
+}
+
+func (c Cluster) validate(path string, wrong complaint) {
+	if c.Kind == "yarn" && c.YARN.HadoopConf == "" {
+		wrong(path+".yarn.hadoop_conf", "must name the directory of the cluster's core-site.xml, hdfs-site.xml and yarn-site.xml")
+	}
+	for _, at := range strings.Split(c.YARN.ResourceManagers, ",") {
+		if at = strings.TrimSpace(at); c.YARN.ResourceManagers != "" && !strings.HasPrefix(at, "http://") && !strings.HasPrefix(at, "https://") {
+			wrong(path+".yarn.resource_managers", "%q must begin with http:// or https://", at)
+		}
+	}
+	if c.YARN.SharedDir != "" && !strings.HasPrefix(c.YARN.SharedDir, "/") {
+		wrong(path+".yarn.shared_dir", "%q must be a path on HDFS that begins with /", c.YARN.SharedDir)
 	}
 }
 

@@ -25,7 +25,7 @@ var rules = map[string][]string{
 	"engines/spark/connectpb": {},
 	"engines/spark/dist":      {},
 	"engines/yarn":            {"engines"},
-	"gateway": {"engines", "engines/launch", "engines/local", "engines/spark", "engines/spark/dist", "gateway/auth",
+	"gateway": {"engines", "engines/launch", "engines/local", "engines/spark", "engines/spark/dist", "engines/yarn", "gateway/auth",
 		"gateway/config", "gateway/event", "gateway/hs2", "gateway/ops", "gateway/reload", "gateway/replica", "gateway/session", "gateway/spool", "gateway/store", "router"},
 	"gateway/auth":     {"gateway/reload"},
 	"gateway/config":   {"gateway/auth"},

@@ -1,0 +1,197 @@
+package yarn
+
+import (
+	"archive/zip"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/colinmarc/hdfs/v2"
+	"github.com/google/uuid"
+)
+
+// files is a cluster's HDFS as one user sees it. A client has one connection, and renews its leases until it is closed.
+type files struct {
+	*hdfs.Client
+	uri string // hdfs://host:port, as containers reach it
+}
+
+func openFiles(namenodes []string, uri, user string) (*files, error) {
+	c, err := hdfs.NewClient(hdfs.ClientOptions{Addresses: namenodes, User: user})
+	if err != nil {
+		return nil, fmt.Errorf("HDFS at %v: %w", namenodes, err)
+	}
+	return &files{c, uri}, nil
+}
+
+// write makes a file that everybody may read who reaches its directory.
+func (f *files) write(ctx context.Context, name string, fill func(io.Writer) error) error {
+	w, err := f.Create(name)
+	if err != nil {
+		return err
+	}
+	err = fill(w)
+	_, cerr := backoff.Retry(ctx, func() (struct{}, error) {
+		err := w.Close()
+		if err != nil && !hdfs.IsErrReplicating(err) { // the last block is on its way to its copies
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithMaxElapsedTime(time.Minute))
+	if err = errors.Join(err, cerr); err != nil {
+		return err
+	}
+	return f.Chmod(name, 0o644)
+}
+
+// resource describes a file that is there, as YARN wants to find it.
+func (f *files) resource(link, name string) (Resource, error) {
+	info, err := f.Stat(name)
+	if err != nil {
+		return Resource{}, err
+	}
+	return Resource{Link: link, URI: f.uri + name, Size: info.Size(), Timestamp: info.ModTime().UnixMilli()}, nil
+}
+
+// stageConf writes an application's settings into a directory of its own, in which nobody else can look.
+func (f *files) stageConf(ctx context.Context, base, id string, conf map[string]string) (staging string, _ Resource, err error) {
+	dir := path.Join(base, ".sparkStaging", id)
+	if err = f.MkdirAll(dir, 0o700); err == nil {
+		err = f.Chmod(dir, 0o700) // whatever the umask is
+	}
+	name := path.Join(dir, confArchive)
+	if err == nil {
+		err = f.write(ctx, name, func(w io.Writer) error { return zipTexts(w, conf) })
+	}
+	var r Resource
+	if err == nil {
+		r, err = f.resource(confLink, name)
+	}
+	if err != nil {
+		return "", r, fmt.Errorf("stage the settings in %s: %w", f.uri+dir, err)
+	}
+	r.Archive, r.DriverOnly = true, true
+	return f.uri + dir, r, nil
+}
+
+func zipTexts(w io.Writer, texts map[string]string) error {
+	z := zip.NewWriter(w)
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		e, err := z.Create(name)
+		if err == nil {
+			_, err = io.WriteString(e, texts[name])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return z.Close()
+}
+
+// library is a directory of jars that are to be one archive on HDFS.
+type library struct {
+	jars []jar
+	name string // by content, so that the same is uploaded once
+}
+
+type jar struct {
+	path string
+	size int64
+	sum  uint32
+}
+
+// readLibrary looks at every jar of a distribution.
+func readLibrary(home, version string) (library, error) {
+	names, err := filepath.Glob(filepath.Join(home, "jars", "*.jar"))
+	if err != nil || len(names) == 0 {
+		return library{}, fmt.Errorf("%s/jars: there is no jar", home)
+	}
+	slices.Sort(names)
+	var l library
+	all := crc32.NewIEEE()
+	for _, n := range names {
+		j, err := readJar(n)
+		if err != nil {
+			return library{}, err
+		}
+		l.jars = append(l.jars, j)
+		_, _ = fmt.Fprintf(all, "%s %d %08x\n", filepath.Base(n), j.size, j.sum)
+	}
+	l.name = fmt.Sprintf("spark-%s-%s.zip", version, hex.EncodeToString(all.Sum(nil)))
+	return l, nil
+}
+
+func readJar(name string) (jar, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return jar{}, err
+	}
+	defer func() { _ = f.Close() }()
+	sum := crc32.NewIEEE()
+	n, err := io.Copy(sum, f)
+	return jar{name, n, sum.Sum32()}, err
+}
+
+// write writes the archive without compression: jars are compressed. Sizes and sums stand before the data, because a
+// NodeManager unpacks what it has not read to the end yet, and Java takes a sum behind the data of compressed entries only.
+func (l library) write(w io.Writer) error {
+	z := zip.NewWriter(w)
+	for _, j := range l.jars {
+		e, err := z.CreateRaw(&zip.FileHeader{Name: filepath.Base(j.path), Method: zip.Store, CRC32: j.sum,
+			CompressedSize64: uint64(j.size), UncompressedSize64: uint64(j.size)})
+		if err != nil {
+			return err
+		}
+		if err := copyFile(e, j.path); err != nil {
+			return err
+		}
+	}
+	return z.Close()
+}
+
+func copyFile(w io.Writer, name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	_, err = io.Copy(w, f)
+	return err
+}
+
+// share puts an archive into a directory once, where everybody may read it: others see it when it is whole.
+func (f *files) share(ctx context.Context, dir, name string, fill func(io.Writer) error) (Resource, error) {
+	at := path.Join(dir, name)
+	if _, err := f.Stat(at); errors.Is(err, fs.ErrNotExist) {
+		err := f.MkdirAll(dir, 0o755)
+		part := at + "." + uuid.NewString()
+		if err == nil {
+			err = f.write(ctx, part, fill)
+		}
+		if err == nil {
+			err = f.Rename(part, at)
+		}
+		if err != nil {
+			_ = f.Remove(part)
+			if _, there := f.Stat(at); there != nil { // nobody was quicker
+				return Resource{}, fmt.Errorf("upload %s: %w", f.uri+at, err)
+			}
+		}
+	} else if err != nil {
+		return Resource{}, err
+	}
+	r, err := f.resource(libsLink, at)
+	r.Archive, r.Public = true, true
+	return r, err
+}
