@@ -123,28 +123,40 @@ func (c *Cluster) shareLibs(ctx context.Context, rt Runtime, report func(string)
 	return r, nil
 }
 
-// Submit implements engines.Cluster.
+// Submit implements engines.Cluster. A submission whose answer was lost is found by its tag.
 func (c *Cluster) Submit(ctx context.Context, l engines.Launch) (engines.App, error) {
-	if a, err := c.find(ctx, l.Tag); err != nil || a != nil {
-		return a.now(), err // it runs already
+	a, err := c.find(ctx, l.Tag)
+	if err == nil && a == nil {
+		a, err = c.begin(ctx, l)
 	}
+	if err != nil {
+		return engines.App{}, fmt.Errorf("submit %s to cluster %s: %w%s", l.Tag, c.opt.Name, err, advise(err.Error(), c.opt.Name, l.User))
+	}
+	return a.now(), nil
+}
+
+// begin submits what is not there yet.
+func (c *Cluster) begin(ctx context.Context, l engines.Launch) (*app, error) {
 	id, err := c.rm.newApplication(ctx, l.User)
 	if err != nil {
-		return engines.App{}, fmt.Errorf("submit %s to cluster %s: %w", l.Tag, c.opt.Name, err)
+		return nil, err
 	}
-	if err := c.submit(ctx, l, id); err != nil {
-		c.tidy(l.User, id)
-		return engines.App{}, fmt.Errorf("submit %s to cluster %s: %w", l.Tag, c.opt.Name, err)
+	failed := c.submit(ctx, l, id)
+	// 202 proves nothing: another user may have had the id, or nobody. No answer proves nothing either.
+	r, err := c.rm.app(context.WithoutCancel(ctx), l.User, id)
+	if failed != nil && err != nil {
+		if errors.Is(err, errNoApp) {
+			c.tidy(l.User, id)
+		}
+		return nil, failed
 	}
-	// 202 proves nothing: another user may have had the id, or nobody.
-	r, err := c.rm.app(ctx, l.User, id)
 	if err == nil && !(r.User == l.User && slices.Contains(strings.Split(r.Tags, ","), tagOf(l.Tag))) {
 		err = fmt.Errorf("%s is another application of %s", id, r.User)
 	}
 	if err != nil {
-		return engines.App{}, fmt.Errorf("submit %s to cluster %s: %w", l.Tag, c.opt.Name, err)
+		return nil, err
 	}
-	return c.follow(l.Tag, r).now(), nil
+	return c.follow(l.Tag, r), nil
 }
 
 func (c *Cluster) submit(ctx context.Context, l engines.Launch, id string) error {

@@ -50,7 +50,7 @@ func (c *Cluster) follow(tag engines.Tag, r report) *app {
 		return a
 	}
 	a := &app{tag: tag, id: r.ID, user: r.User, ended: make(chan struct{}), seen: r}
-	a.last = describe(a, r, "")
+	a.last = c.describe(a, r, "")
 	c.apps[tag] = a
 	c.wait.Go(func() { c.look(c.life, a) })
 	return a
@@ -124,14 +124,15 @@ func (c *Cluster) observe(ctx context.Context, a *app) (engines.App, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.last = describe(a, r, address)
+	a.last = c.describe(a, r, address)
 	return a.last, nil
 }
 
 // describe says in the gateway's words where an application stands. A running one that a restarted ResourceManager takes for
 // ACCEPTED has its address still.
-func describe(a *app, r report, address string) engines.App {
-	out := engines.App{Tag: a.tag, ID: engines.AppID(a.id), Address: address, Log: r.Logs, Reason: reason(r)}
+func (c *Cluster) describe(a *app, r report, address string) engines.App {
+	why := reason(r)
+	out := engines.App{Tag: a.tag, ID: engines.AppID(a.id), Address: address, Log: r.Logs, Reason: why + advise(why, c.opt.Name, a.user)}
 	switch {
 	case r.ended():
 		out.State = engines.Ended
