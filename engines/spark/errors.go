@@ -70,6 +70,12 @@ func (f failure) cut() bool {
 	return f.code == codes.Unavailable || f.Class == "INVALID_CURSOR.DISCONNECTED"
 }
 
+// stopped says that the engine's Spark has ended while its server still answers, as it does for a while when its cluster
+// kills it. Spark gives this no error class.
+func (f failure) stopped() bool {
+	return strings.Contains(f.Message, "Cannot call methods on a stopped SparkContext") || strings.Contains(f.Message, "SparkContext was shut down")
+}
+
 // translate turns a gRPC error of a session's call into what the seams promise.
 func (s *session) translate(err error) error {
 	if err == nil {
@@ -82,7 +88,7 @@ func (s *session) translate(err error) error {
 	switch {
 	case f.code == codes.Unauthenticated:
 		return fmt.Errorf("%w: %s", engines.ErrDenied, f.Message)
-	case f.code == codes.Unavailable || lostClass(f.Class):
+	case f.code == codes.Unavailable || lostClass(f.Class) || f.stopped():
 		return fmt.Errorf("%w: %s", engines.ErrLost, f.Message)
 	case f.errorID != "":
 		s.enrich(&f)

@@ -18,7 +18,7 @@ var advices = []struct{ words, next string }{
 	{"Queue's AM resource limit exceeded", "the queue has as many drivers as it may: end some, or raise its maximum-am-resource-percent"},
 	{"changed on src filesystem", "somebody has replaced it; connect again"},
 	{"File does not exist", "somebody has removed it; connect again"},
-	{"Permission denied", "/user/%[2]s must be there on HDFS and belong to %[2]s"},
+	{"ermission denied", "/user/%[2]s must be there on HDFS and belong to %[2]s"},
 }
 
 // advise is the next step for a complaint, as a sentence to follow it; or nothing.

@@ -150,7 +150,7 @@ func (c *Cluster) begin(ctx context.Context, l engines.Launch) (*app, error) {
 		}
 		return nil, failed
 	}
-	if err == nil && !(r.User == l.User && slices.Contains(strings.Split(r.Tags, ","), tagOf(l.Tag))) {
+	if err == nil && (r.User != l.User || !slices.Contains(strings.Split(r.Tags, ","), tagOf(l.Tag))) {
 		err = fmt.Errorf("%s is another application of %s", id, r.User)
 	}
 	if err != nil {

@@ -85,7 +85,7 @@ func TestDoneWhenClosedBeforeItEnded(t *testing.T) {
 	w, m := play(t, seen.hooks)
 	o, err := open(t, m, nil).Execute(t.Context(), ExecuteRequest{Text: block})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return o.Snapshot().State == Running }, 5*time.Second, time.Millisecond)
+	w.awaitRun(t, block)
 	w.cancelled = make(chan string) // the engine takes its time to hear of it
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -140,6 +141,16 @@ func (e *execution) Next(ctx context.Context) (arrow.RecordBatch, engines.Positi
 func (e *execution) Durable(engines.Position)      {}
 func (e *execution) Cancel(context.Context) error  { e.w.cancelled <- e.sql; return nil }
 func (e *execution) Release(context.Context) error { return nil }
+
+// awaitRun waits until the engine has a statement: an operation is called running a little earlier.
+func (w *world) awaitRun(t *testing.T, sql string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return slices.Contains(w.ran, sql)
+	}, 5*time.Second, time.Millisecond)
+}
 
 func play(t *testing.T, change ...func(*Options)) (*world, *Manager) {
 	t.Helper()
@@ -285,7 +296,7 @@ func TestStops(t *testing.T) {
 			w, m := play(t)
 			o, err := open(t, m, nil).Execute(t.Context(), ExecuteRequest{Text: block, Timeout: tc.timeout})
 			require.NoError(t, err)
-			require.Eventually(t, func() bool { return o.Snapshot().State != Pending }, 5*time.Second, time.Millisecond)
+			w.awaitRun(t, block)
 			tc.stop(m, o)
 			<-o.done
 			require.Equal(t, block, <-w.cancelled, "the engine is told")

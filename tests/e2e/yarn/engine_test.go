@@ -3,7 +3,11 @@
 package yarn
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -18,10 +22,9 @@ import (
 const join = `SELECT a.k, count(*) AS n, sum(a.v) AS s FROM (SELECT id % 7 AS k, id AS v FROM range(0, 10000, 1, 4)) a
 	JOIN (SELECT id AS k FROM range(7)) b ON a.k = b.k GROUP BY a.k ORDER BY a.k`
 
-// gatewayFor starts a gateway with this machine and the cluster to choose from.
-func gatewayFor(t *testing.T, h *testbed.Hadoop, queue string) *testbed.Gateway {
-	t.Helper()
-	return testbed.StartGateway(t, fmt.Sprintf(`
+// config has this machine and the cluster to choose from.
+func config(h *testbed.Hadoop, queue string) string {
+	return fmt.Sprintf(`
 clusters:
   local: {kind: local}
   y:
@@ -38,7 +41,41 @@ clusters:
         spark.connect.grpc.binding.address: 127.0.0.1
         spark.yarn.appMasterEnv.SPARK_LOCAL_IP: 127.0.0.1
         spark.executorEnv.SPARK_LOCAL_IP: 127.0.0.1
-`, h.ConfDir, queue), "SLUICE_LOG_LEVEL=debug")
+`, h.ConfDir, queue)
+}
+
+// applications are those of a user that have not ended, and where they stand.
+func applications(t *testing.T, h *testbed.Hadoop, user string) map[string]string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+		"http://"+h.RM+"/ws/v1/cluster/apps?user.name="+user+"&user="+user+"&states=NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING", nil)
+	require.NoError(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	var answer struct {
+		Apps struct{ App []struct{ ID, State string } }
+	}
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&answer))
+	out := map[string]string{}
+	for _, a := range answer.Apps.App {
+		out[a.ID] = a.State
+	}
+	return out
+}
+
+// staged are the applications that have left settings on HDFS.
+func staged(t *testing.T, h *testbed.Hadoop, user string) (names []string) {
+	t.Helper()
+	infos, err := h.HDFS(user).ReadDir("/user/" + user + "/.sparkStaging")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	require.NoError(t, err)
+	for _, i := range infos {
+		names = append(names, i.Name())
+	}
+	return names
 }
 
 func onYARN(t *testing.T, g *testbed.Gateway, user string) *testbed.HS2 {
@@ -46,9 +83,10 @@ func onYARN(t *testing.T, g *testbed.Gateway, user string) *testbed.HS2 {
 	return testbed.DialHS2(t, g.Thrift, user, "x", map[string]string{"sluice.cluster": "y"})
 }
 
-// A statement runs on the cluster as its user, in the queue, and gives the rows that it gives on this machine.
+// A statement runs on the cluster as its user, in the queue, and gives the rows that it gives on this machine. Its engine
+// outlives a gateway that is killed, and is replaced when it dies.
 func TestTheSameStatementRunsOnYARN(t *testing.T) {
-	g := gatewayFor(t, shared, "root.etl")
+	g := testbed.StartGateway(t, config(shared, "root.etl"))
 	here := testbed.DialHS2(t, g.Thrift, "ann", "x", map[string]string{"sluice.engine.share": "connection"})
 	want := here.All(join)
 	_ = here.Conn.Close()
@@ -62,5 +100,72 @@ func TestTheSameStatementRunsOnYARN(t *testing.T) {
 	for _, line := range []string{"Routed to cluster y", "is ACCEPTED in queue", "is RUNNING in queue root.etl", "is ready: Spark 4.3.0 on cluster y"} {
 		require.Contains(t, log, line)
 	}
-	require.Equal(t, [][]string{{"ann", "yarn"}}, c.All("SELECT current_user(), 'yarn'"))
+	require.Equal(t, [][]string{{"ann"}}, c.All("SELECT current_user()"))
+
+	running := applications(t, shared, "ann")
+	require.Len(t, running, 1)
+	// Killed without a word, the gateway finds its engine again: nothing is submitted twice.
+	g.Kill()
+	g = g.Restart(config(shared, "root.etl"))
+	again := onYARN(t, g, "ann")
+	began := time.Now()
+	require.Equal(t, want, again.All(join))
+	require.Less(t, time.Since(began), 15*time.Second, "a new engine takes longer")
+	require.Equal(t, running, applications(t, shared, "ann"))
+
+	// The driver dies: its user reads so, and the session goes on with another engine.
+	for id := range running {
+		end(t, shared, "ann", id)
+	}
+	testbed.Until(t, 2*time.Minute, "the session has another engine", func() bool {
+		op, st := again.Exec("SELECT 7 AS seven FROM range(1)")
+		if st.StatusCode != tcli.TStatusCode_SUCCESS_STATUS { // it may meet the old one while that dies
+			return false
+		}
+		return fmt.Sprint(testbed.Texts(again.Fetch(op, tcli.TFetchOrientation_FETCH_NEXT, 10, 0).Results)) == "[[7]]"
+	})
+	require.NotEqual(t, running, applications(t, shared, "ann"))
+
+	g.Stop()
+	testbed.Until(t, time.Minute, "nothing of the gateway's runs", func() bool { return len(applications(t, shared, "ann")) == 0 })
+	testbed.Until(t, 20*time.Second, "nothing is left on HDFS", func() bool { return len(staged(t, shared, "ann")) == 0 })
+}
+
+// end kills an application behind the gateway's back.
+func end(t *testing.T, h *testbed.Hadoop, user, id string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+h.RM+"/ws/v1/cluster/apps/"+id+"/state?user.name="+user, strings.NewReader(`{"state":"KILLED"}`))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, 2, resp.StatusCode/100)
+}
+
+// What YARN will never run is told in a sentence, with the next step, within seconds; and leaves nothing on HDFS.
+func TestRefusedSubmissions(t *testing.T) {
+	for name, tc := range map[string]struct {
+		queue, user, memory string
+		want                []string
+	}{
+		"no such queue":   {"root.nosuch", "ann", "512m", []string{"unknown queue: root.nosuch", "set clusters.y.yarn.queue"}},
+		"a parent queue":  {"root", "ann", "512m", []string{"non-leaf queue", "set clusters.y.yarn.queue"}},
+		"too much memory": {"root.etl", "ann", "900g", []string{"Requested more memory than configured max", "engine.memory"}},
+		"no home on HDFS": {"root.etl", "eve", "512m", []string{"permission denied", "/user/eve must be there on HDFS and belong to eve"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := testbed.StartGateway(t, config(shared, tc.queue), "SLUICE_ENGINE_MEMORY="+tc.memory)
+			began := time.Now()
+			_, st := onYARN(t, g, tc.user).Exec("SELECT 3 FROM range(1)")
+			for _, w := range tc.want {
+				require.Contains(t, st.GetErrorMessage(), w)
+			}
+			require.Less(t, time.Since(began), 30*time.Second)
+			if tc.user == "ann" {
+				testbed.Until(t, 20*time.Second, "nothing is left on HDFS", func() bool { return len(staged(t, shared, "ann")) == 0 })
+			}
+			require.Empty(t, applications(t, shared, tc.user))
+		})
+	}
 }
