@@ -87,7 +87,7 @@ func StartHadoop(t T, o HadoopOptions) *Hadoop {
 			h.end(d, syscall.SIGKILL)
 		}
 		Until(t, 30*time.Second, "no process of the cluster is left", func() bool {
-			left := h.processes()
+			left := h.Processes()
 			for _, pid := range left { // containers outlive a NodeManager that is killed
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
@@ -449,9 +449,9 @@ func (h *Hadoop) reaper() (end func()) {
 	}
 }
 
-// processes lists what belongs to the cluster: by the command line, or, as for what a container's command starts, by the
+// Processes lists what belongs to the cluster, daemons and containers: by the command line, or, as for what a container's command starts, by the
 // directory it runs in.
-func (h *Hadoop) processes() []int {
+func (h *Hadoop) Processes() []int {
 	out := processes(h.Dir + "/")
 	entries, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	for _, link := range entries {
