@@ -229,7 +229,7 @@ func (h *Hadoop) Start(name string) {
 	h.await(name)
 }
 
-// Stop asks a daemon to stop and waits until it has. A NodeManager ends its containers then.
+// Stop asks a daemon to stop and waits until it has. A NodeManager ends its containers then, and takes 17 s if it had any.
 func (h *Hadoop) Stop(name string) {
 	h.t.Helper()
 	h.end(h.daemon(name), syscall.SIGTERM)

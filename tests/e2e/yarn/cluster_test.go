@@ -88,7 +88,7 @@ func TestAKilledNodeManager(t *testing.T) {
 
 // A machine has room for few daemons, so that the shared cluster is HDFS alone meanwhile.
 func TestTwoClustersOnOneHDFS(t *testing.T) {
-	shared.Stop("nodemanager1")
+	shared.Kill("nodemanager1") // one that stops waits for what has run on it
 	shared.Stop("resourcemanager")
 	t.Cleanup(func() {
 		shared.Start("resourcemanager")
