@@ -118,6 +118,7 @@ func (h *Hadoop) configure(o HadoopOptions) {
 		"yarn.cluster.max-application-priority":                                         "10",
 		"yarn.scheduler.minimum-allocation-mb":                                          "128",
 		"yarn.scheduler.maximum-allocation-mb":                                          "8192",
+		"yarn.scheduler.maximum-allocation-vcores":                                      "16",
 		"yarn.node-labels.enabled":                                                      "true",
 		"yarn.node-labels.configuration-type":                                           "distributed",
 		"yarn.node-labels.fs-store.root-dir":                                            "file://" + filepath.Join(h.Dir, "labels"),

@@ -3,13 +3,19 @@
 package yarn
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/colinmarc/hdfs/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/tests/testbed"
@@ -21,7 +27,11 @@ func TestHDFSHasOwners(t *testing.T) {
 	require.NoError(t, err)
 	_, err = w.Write([]byte("hello"))
 	require.NoError(t, err)
-	require.NoError(t, w.Close())
+	testbed.Until(t, 10*time.Second, "the NameNode has heard of the file's block", func() bool {
+		err := w.Close()
+		require.True(t, err == nil || hdfs.IsErrReplicating(err), "%v", err)
+		return err == nil
+	})
 
 	infos, err := ann.ReadDir("/user/ann")
 	require.NoError(t, err)
@@ -55,18 +65,73 @@ func TestAKilledResourceManager(t *testing.T) {
 	require.Contains(t, newApplication(t, shared, "user.name=ann"), "application_")
 }
 
+func TestAKilledNodeManager(t *testing.T) {
+	id := newApplication(t, shared, "user.name=ann")
+	code, said := call(t, http.MethodPost, shared, "?user.name=ann", `{"application-id":"`+id+`","application-name":"sleeper","queue":"etl",
+		"resource":{"memory":128,"vCores":1},"am-container-spec":{"commands":{"command":"exec sleep 3600"}}}`)
+	require.Equal(t, http.StatusAccepted, code, said)
+	var container int
+	testbed.Until(t, time.Minute, "the container runs", func() bool { container = sleeper(shared); return container != 0 })
+
+	shared.Kill("nodemanager1")
+	require.Equal(t, container, sleeper(shared), "a container outlives its NodeManager")
+	shared.Start("nodemanager1")
+	require.Equal(t, container, sleeper(shared))
+
+	kill := "/" + id + "/state?user.name="
+	code, said = call(t, http.MethodPut, shared, kill+"bob", `{"state":"KILLED"}`)
+	require.Equal(t, http.StatusForbidden, code, said)
+	code, said = call(t, http.MethodPut, shared, kill+"ann", `{"state":"KILLED"}`)
+	require.Less(t, code, 300, said)
+	testbed.Until(t, time.Minute, "the container has ended", func() bool { return sleeper(shared) == 0 })
+}
+
+// A machine has room for few daemons, so that the shared cluster is HDFS alone meanwhile.
+func TestTwoClustersOnOneHDFS(t *testing.T) {
+	shared.Kill("nodemanager1") // one that stops waits for what has run on it
+	shared.Stop("resourcemanager")
+	t.Cleanup(func() {
+		shared.Start("resourcemanager")
+		shared.Start("nodemanager1")
+	})
+	other := testbed.StartHadoop(t, testbed.HadoopOptions{FS: shared.NameNode, Scheduler: "fair"})
+	require.Contains(t, newApplication(t, other, "user.name=bob"), "application_")
+	infos, err := other.HDFS("bob").ReadDir("/user")
+	require.NoError(t, err)
+	require.Len(t, infos, 2)
+}
+
+// sleeper finds the process of the container that sleeps.
+func sleeper(h *testbed.Hadoop) int {
+	for _, pid := range h.Processes() {
+		line, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+		if bytes.HasPrefix(line, []byte("sleep\x00")) {
+			return pid
+		}
+	}
+	return 0
+}
+
 func newApplication(t *testing.T, h *testbed.Hadoop, query string) string {
 	t.Helper()
-	at := "http://" + h.RM + "/ws/v1/cluster/apps/new-application?" + query
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, at, nil)
-	require.NoError(t, err)
-	resp, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	defer func() { _ = resp.Body.Close() }()
-	require.Equal(t, http.StatusOK, resp.StatusCode)
+	code, said := call(t, http.MethodPost, h, "/new-application?"+query, "")
+	require.Equal(t, http.StatusOK, code, said)
 	var r struct {
 		ID string `json:"application-id"`
 	}
-	require.NoError(t, json.NewDecoder(resp.Body).Decode(&r))
+	require.NoError(t, json.Unmarshal([]byte(said), &r))
 	return r.ID
+}
+
+func call(t *testing.T, method string, h *testbed.Hadoop, path, body string) (code int, said string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), method, "http://"+h.RM+"/ws/v1/cluster/apps"+path, strings.NewReader(body))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(data)
 }
