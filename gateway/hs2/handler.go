@@ -267,11 +267,12 @@ func (h *handler) CancelOperation(_ context.Context, req *tcli.TCancelOperationR
 	return &tcli.TCancelOperationResp{Status: h.status(err)}, nil
 }
 
-// CloseOperation implements tcli.TCLIService. One that has ended needs no more than to be forgotten, which its client
-// need not wait for.
+// CloseOperation implements tcli.TCLIService. Of one that has ended, the rows and the record go once the client has its
+// answer.
 func (h *handler) CloseOperation(ctx context.Context, req *tcli.TCloseOperationReq) (*tcli.TCloseOperationResp, error) {
 	o, err := h.operation(req.OperationHandle)
 	if err == nil && o.Ended() {
+		o.Forget()
 		h.sent = func() { _ = o.Close(context.WithoutCancel(ctx)) }
 	} else if err == nil {
 		err = o.Close(ctx)

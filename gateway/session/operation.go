@@ -196,9 +196,12 @@ func (o *Operation) Ended() bool {
 	return done && err == nil
 }
 
+// Forget makes the handle unknown. Close has to follow.
+func (o *Operation) Forget() { o.Session.manager.drop(o) }
+
 // Close ends the operation and forgets its rows.
 func (o *Operation) Close(ctx context.Context) error {
-	o.Session.manager.drop(o)
+	o.Forget()
 	o.stop(errClosed)
 	select { // the engine must be told before the handle is gone
 	case <-o.done:
