@@ -10,6 +10,7 @@ import (
 	"context"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/google/uuid"
@@ -90,6 +91,28 @@ type App struct {
 	Address string // host:port once Running
 	Reason  string // why it stands where it stands, in words for its user
 	Log     string // where its log can be read
+	Steps   Steps
+}
+
+// Steps is how long the parts of a start took; a part that has not ended, or that the cluster cannot tell, is 0.
+type Steps struct {
+	Staging    time.Duration // files written, until the cluster has accepted the application
+	Scheduling time.Duration // until it has a place
+	Container  time.Duration // files fetched there, until the process is started
+	Process    time.Duration // until it has registered with the cluster
+	Listening  time.Duration // until it listens
+}
+
+// Each calls f for every step that is known, in order.
+func (s Steps) Each(f func(name string, took time.Duration)) {
+	for _, step := range []struct {
+		name string
+		took time.Duration
+	}{{"staging", s.Staging}, {"scheduling", s.Scheduling}, {"container", s.Container}, {"process", s.Process}, {"listening", s.Listening}} {
+		if step.took > 0 {
+			f(step.name, step.took)
+		}
+	}
 }
 
 // Event tells that an application changed.

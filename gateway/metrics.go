@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/launch"
 	"github.com/sluicedata/sluice/gateway/event"
 	"github.com/sluicedata/sluice/gateway/hs2"
@@ -22,6 +23,7 @@ type metrics struct {
 	overhead    prometheus.Histogram
 	rows, bytes prometheus.Counter
 	starts      *prometheus.HistogramVec
+	steps       *prometheus.HistogramVec
 	ends        prometheus.Counter
 
 	auditDropped *prometheus.CounterVec
@@ -47,6 +49,9 @@ func newMetrics() *metrics {
 			Help: "Bytes of row sets sent to HiveServer2 clients."}),
 		starts: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_engine_start_duration_seconds",
 			Help: "Time from wanting an engine to having it, or to the failure.", Buckets: prometheus.ExponentialBuckets(1, 2, 9)}, []string{"cluster", "result"}),
+		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_engine_start_step_seconds",
+			Help:    "Time of the steps of a start, as far as the cluster can tell: staging, scheduling, container, process, listening.",
+			Buckets: prometheus.ExponentialBuckets(0.05, 2, 12)}, []string{"cluster", "step"}),
 		ends: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_engines_ended_total",
 			Help: "Engines that ended, for whatever reason."}),
 		auditDropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_audit_dropped_total",
@@ -55,13 +60,13 @@ func newMetrics() *metrics {
 	for _, to := range []string{"lines", "store"} { // so that there is something to watch before the first one
 		m.auditDropped.WithLabelValues(to)
 	}
-	m.registry.MustRegister(m.connections, m.calls, m.operations, m.durations, m.overhead, m.rows, m.bytes, m.starts, m.ends, m.auditDropped,
+	m.registry.MustRegister(m.connections, m.calls, m.operations, m.durations, m.overhead, m.rows, m.bytes, m.starts, m.steps, m.ends, m.auditDropped,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // watch adds the figures that are counted when somebody looks.
-func (m *metrics) watch(sessions *session.Manager, engines *launch.Launcher, trail *event.Trail) {
+func (m *metrics) watch(sessions *session.Manager, launcher *launch.Launcher, trail *event.Trail) {
 	gauge := func(name, help string, labels prometheus.Labels, f func() int) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels},
 			func() float64 { return float64(f()) }))
@@ -74,9 +79,9 @@ func (m *metrics) watch(sessions *session.Manager, engines *launch.Launcher, tra
 	gauge("sluice_store_unwritten_records", "Records of open sessions that wait for the store to come back.", nil, sessions.Unwritten)
 	gauge("sluice_statements_waiting", "Statements that wait for an engine.", nil, sessions.Waiting)
 	const name, help = "sluice_engines", "Engines, by what they do."
-	gauge(name, help, prometheus.Labels{"state": "starting"}, func() int { n, _, _ := engines.Counts(); return n })
-	gauge(name, help, prometheus.Labels{"state": "used"}, func() int { _, _, n := engines.Counts(); return n })
-	gauge(name, help, prometheus.Labels{"state": "idle"}, func() int { _, ready, used := engines.Counts(); return ready - used })
+	gauge(name, help, prometheus.Labels{"state": "starting"}, func() int { n, _, _ := launcher.Counts(); return n })
+	gauge(name, help, prometheus.Labels{"state": "used"}, func() int { _, _, n := launcher.Counts(); return n })
+	gauge(name, help, prometheus.Labels{"state": "idle"}, func() int { _, ready, used := launcher.Counts(); return ready - used })
 }
 
 func result(failed bool) string {
@@ -105,8 +110,11 @@ func (m *metrics) sessions() session.Hooks {
 
 func (m *metrics) launch() launch.Hooks {
 	return launch.Hooks{
-		Started: func(key launch.Key, took time.Duration, err error) {
+		Started: func(key launch.Key, took time.Duration, steps engines.Steps, err error) {
 			m.starts.WithLabelValues(key.Cluster, result(err != nil)).Observe(took.Seconds())
+			steps.Each(func(name string, took time.Duration) {
+				m.steps.WithLabelValues(key.Cluster, name).Observe(took.Seconds())
+			})
 		},
 		Ended: func(launch.Key, string) { m.ends.Inc() },
 	}

@@ -82,17 +82,43 @@ func newYARN(cfg config.Config, name string, c config.Cluster, instance string, 
 			hadoop.ResourceManagers = append(hadoop.ResourceManagers, strings.TrimSuffix(strings.TrimSpace(at), "/"))
 		}
 	}
-	user := cmp.Or(y.ServiceUser, "sluice")
-	return yarn.New(yarn.Options{
-		Name: name, Instance: instance, ResourceManagers: hadoop.ResourceManagers, NameNodes: hadoop.NameNodes, FS: hadoop.FS,
-		HadoopConf: hadoop.Files, User: user, Shared: cmp.Or(y.SharedDir, "/user/"+user+"/sluice"), Queue: cmp.Or(y.Queue, "default"),
-		DriverLabel: y.DriverLabel, ExecutorLabel: y.ExecutorLabel, Conf: y.Conf, Closed: c.ClosedNetwork, Ready: spark.Ready, Lease: cfg.Engine.Lease,
+	login, err := loginOf(name, y, hadoop)
+	if err != nil {
+		return nil, err
+	}
+	first := strings.FieldsFunc(y.Principal, func(r rune) bool { return r == '/' || r == '@' })
+	user := cmp.Or(y.ServiceUser, strings.Join(first[:min(1, len(first))], ""), "sluice")
+	at, err := yarn.New(yarn.Options{
+		Name: name, Instance: instance, Hadoop: hadoop, User: user, Login: login, Shared: cmp.Or(y.SharedDir, "/user/"+user+"/sluice"),
+		Queue: cmp.Or(y.Queue, "default"), DriverLabel: y.DriverLabel, ExecutorLabel: y.ExecutorLabel, Conf: y.Conf, Archives: y.Archives,
+		Closed: c.ClosedNetwork, Ready: spark.Ready, Lease: cfg.Engine.Lease,
 		Runtime: func(ctx context.Context, name string, report func(string)) (yarn.Runtime, error) {
+			if uri := y.Archives[cmp.Or(name, config.DefaultRuntime)]; uri != "" {
+				return yarn.Runtime{Archive: uri, Version: rts[name].Version}, nil
+			}
 			home, version, err := rts.spark(ctx, name, report)
 			return yarn.Runtime{Home: home, Version: version}, err
 		},
 		Log: log,
-	}), nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("clusters.%s.yarn: %w", name, err)
+	}
+	return at, nil
+}
+
+// loginOf is how the gateway proves who it is to a cluster, if that asks.
+func loginOf(name string, y config.YARN, hadoop yarn.Hadoop) (*yarn.Login, error) {
+	path := "clusters." + name + ".yarn.kerberos_principal"
+	switch {
+	case hadoop.Secure() && y.Principal == "":
+		return nil, fmt.Errorf("%s: %s asks for Kerberos: give a principal and its keytab", path, filepath.Join(y.HadoopConf, "core-site.xml"))
+	case !hadoop.Secure() && y.Principal != "":
+		return nil, fmt.Errorf("%s: hadoop.security.authentication in %s is not kerberos: remove the principal, or use the cluster's own files", path, filepath.Join(y.HadoopConf, "core-site.xml"))
+	case y.Principal == "":
+		return nil, nil
+	}
+	return &yarn.Login{Principal: y.Principal, Keytab: y.Keytab, Config: cmp.Or(y.Krb5Conf, "/etc/krb5.conf")}, nil
 }
 
 // runtimes are the Sparks that engines may run from, by their names; the default one has none.

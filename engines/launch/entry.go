@@ -172,7 +172,7 @@ func (e *entry) last() engines.App {
 
 // address waits until the engine listens.
 func (e *entry) address(ctx context.Context) (string, error) {
-	told := engines.App{}
+	told := ""
 	for {
 		e.mu.Lock()
 		app, changed := e.rec.App, e.changed
@@ -182,9 +182,9 @@ func (e *entry) address(ctx context.Context) (string, error) {
 			return app.Address, nil
 		case app.State == engines.Ended:
 			return "", fmt.Errorf("the engine ended before it was ready: %s", app.Reason)
-		case app != told && app.State != "":
-			told = app
-			e.tell(describe(app))
+		case app.State != "" && describe(app) != told:
+			told = describe(app)
+			e.tell(told)
 		}
 		select {
 		case <-changed:

@@ -79,7 +79,7 @@ type Store interface {
 
 // Hooks observe; each may be nil.
 type Hooks struct {
-	Started func(key Key, took time.Duration, err error)
+	Started func(key Key, took time.Duration, steps engines.Steps, err error)
 	Ended   func(key Key, reason string)
 }
 

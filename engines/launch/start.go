@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -63,15 +64,28 @@ func (l *Launcher) start(ctx context.Context, e *entry, req Request) {
 	began := time.Now()
 	err := l.bringUp(ctx, e, req)
 	if l.opt.Hooks.Started != nil {
-		l.opt.Hooks.Started(e.place.key, time.Since(began), err)
+		l.opt.Hooks.Started(e.place.key, time.Since(began), e.last().Steps, err)
 	}
 	if err != nil {
 		l.retire(e, fmt.Errorf("start an engine on cluster %s: %w", e.place.key.Cluster, err), nil)
 		return
 	}
-	e.tell(fmt.Sprintf("Engine %s is ready: Spark %s on cluster %s, started in %.1f s", e.id(), e.identity.Version, e.place.key.Cluster, time.Since(began).Seconds()))
+	e.tell(fmt.Sprintf("Engine %s is ready: Spark %s on cluster %s, started in %.1f s%s", e.id(), e.identity.Version, e.place.key.Cluster,
+		time.Since(began).Seconds(), inSteps(e.last().Steps)))
 	l.opt.Log.Info("engine ready", "engine", e.id(), "key", e.place.key.String(), "took", time.Since(began))
 	l.handOut(e)
+}
+
+// inSteps says where the time of a start went, if its cluster can tell.
+func inSteps(s engines.Steps) string {
+	var parts []string
+	s.Each(func(name string, took time.Duration) {
+		parts = append(parts, fmt.Sprintf("%s %.1f s", name, took.Seconds()))
+	})
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
 }
 
 // handOut makes an engine that is connected ready for those who wait.

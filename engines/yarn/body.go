@@ -39,6 +39,18 @@ type container struct {
 	Environment entries[string]        `json:"environment"`
 	Resources   entries[localResource] `json:"local-resources"`
 	ACLs        entries[string]        `json:"application-acls"`
+	Credentials *credentials           `json:"credentials,omitempty"`
+}
+
+type credentials struct {
+	Tokens entries[string] `json:"tokens"`
+}
+
+func credentialsOf(tokens map[string]string) *credentials {
+	if len(tokens) == 0 {
+		return nil
+	}
+	return &credentials{entriesOf(tokens)}
 }
 
 type commands struct {

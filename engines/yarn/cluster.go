@@ -7,11 +7,8 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/http"
-	"net/url"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,14 +18,11 @@ import (
 
 // Options are what a YARN cluster has to know.
 type Options struct {
-	Name             string
-	Instance         string   // a tag that all applications of this instance of ours carry, and nobody else's
-	ResourceManagers []string // http://host:port; one of them is active
-	NameNodes        []string // host:port
-	FS               string   // hdfs://host:port, as containers reach it
-	// HadoopConf are the cluster's client configuration files by name; drivers and executors get them.
-	HadoopConf    map[string]string
+	Name          string
+	Instance      string // a tag that all applications of this instance of ours carry, and nobody else's
+	Hadoop        Hadoop
 	User          string // ours: it lists applications and owns what is shared
+	Login         *Login // how we prove that; nil on a cluster that believes everybody
 	Shared        string // directory on HDFS for the archives of Spark that every user's containers read
 	Queue         string
 	DriverLabel   string // node label of drivers; empty sends none
@@ -37,22 +31,26 @@ type Options struct {
 	Closed        bool              // only gateways reach engines there
 	Ready         string            // regular expression of the line in which an engine says where it listens; group 1 is host:port
 	Lease         time.Duration     // YARN ends an engine that is not renewed for so long
+	Grace         time.Duration     // for how long a submission may take to arrive, until its files are taken for left over
+	Archives      map[string]string // by runtime: hdfs://…, Spark's jars, which are there already
 	Runtime       func(ctx context.Context, name string, report func(string)) (Runtime, error)
 	Log           *slog.Logger
 }
 
-// Runtime is a distribution of Spark on this machine, whose jars are uploaded.
-type Runtime struct{ Home, Version string }
+// Runtime is a Spark: a distribution on this machine, whose jars are uploaded, or an archive on HDFS.
+type Runtime struct{ Home, Archive, Version string }
 
 // Cluster implements engines.Cluster on YARN.
 type Cluster struct {
-	opt  Options
-	rm   *rm
-	life context.Context
-	end  context.CancelFunc
-	wait sync.WaitGroup
+	opt    Options
+	access *access
+	rm     *rm
+	life   context.Context
+	end    context.CancelFunc
+	wait   sync.WaitGroup
 
 	upload sync.Mutex // one archive at a time
+	sweeps sync.Once
 
 	mu       sync.Mutex
 	apps     map[engines.Tag]*app
@@ -63,12 +61,16 @@ type Cluster struct {
 // rmPatience is for how long a cluster without an active ResourceManager is waited for: a restart with recovery takes less.
 const rmPatience = time.Minute
 
-// New makes a client of a YARN cluster. It asks nothing yet.
-func New(opt Options) *Cluster {
-	c := &Cluster{opt: opt, rm: newRM(opt.ResourceManagers, rmPatience), apps: map[engines.Tag]*app{}, libs: map[string]Resource{},
+// New makes a client of a YARN cluster. It asks nothing yet. From the first List on it removes what crashes have left.
+func New(opt Options) (*Cluster, error) {
+	a, err := newAccess(opt.User, opt.Login)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{opt: opt, access: a, rm: newRM(opt.Hadoop.ResourceManagers, a, rmPatience), apps: map[engines.Tag]*app{}, libs: map[string]Resource{},
 		watchers: map[chan engines.Event]struct{}{}}
 	c.life, c.end = context.WithCancel(context.Background())
-	return c
+	return c, nil
 }
 
 // Name implements engines.Cluster.
@@ -80,15 +82,19 @@ func (c *Cluster) Platform(ctx context.Context, runtime string, report func(stri
 	if err != nil {
 		return engines.Platform{}, err
 	}
-	libs, err := c.shareLibs(ctx, rt, report)
-	if err != nil {
-		return engines.Platform{}, err
+	archive := rt.Archive
+	if archive == "" {
+		libs, err := c.shareLibs(ctx, rt, report)
+		if err != nil {
+			return engines.Platform{}, err
+		}
+		archive = libs.URI
 	}
 	conf := maps.Clone(c.opt.Conf)
 	if conf == nil {
 		conf = map[string]string{}
 	}
-	conf[archiveKey] = libs.URI
+	conf[archiveKey] = archive
 	return engines.Platform{Version: rt.Version, Closed: c.opt.Closed, Conf: conf}, nil
 }
 
@@ -108,13 +114,14 @@ func (c *Cluster) shareLibs(ctx context.Context, rt Runtime, report func(string)
 	if err != nil {
 		return r, err
 	}
-	f, err := openFiles(c.opt.NameNodes, c.opt.FS, c.opt.User)
+	f, err := c.open(c.opt.User)
 	if err != nil {
 		return r, err
 	}
 	defer func() { _ = f.Close() }()
-	report(fmt.Sprintf("Spark %s is to be at %s: it is uploaded if it is not", rt.Version, c.opt.FS+path.Join(c.opt.Shared, l.name)))
-	if r, err = f.share(ctx, c.opt.Shared, l.name, l.write); err != nil {
+	report(fmt.Sprintf("Spark %s is to be at %s: it is uploaded if it is not", rt.Version, c.opt.Hadoop.FS+path.Join(c.opt.Shared, l.name)))
+	r, err = patiently(ctx, rmPatience, func() (Resource, error) { return f.share(ctx, c.opt.Shared, l.name, l.write) })
+	if err != nil {
 		return r, err
 	}
 	c.mu.Lock()
@@ -135,72 +142,11 @@ func (c *Cluster) Submit(ctx context.Context, l engines.Launch) (engines.App, er
 	return a.now(), nil
 }
 
-// begin submits what is not there yet.
-func (c *Cluster) begin(ctx context.Context, l engines.Launch) (*app, error) {
-	id, err := c.rm.newApplication(ctx, l.User)
-	if err != nil {
-		return nil, err
-	}
-	failed := c.submit(ctx, l, id)
-	// 202 proves nothing: another user may have had the id, or nobody. No answer proves nothing either.
-	r, err := c.rm.app(context.WithoutCancel(ctx), l.User, id)
-	if failed != nil && err != nil {
-		if errors.Is(err, errNoApp) {
-			c.tidy(l.User, id)
-		}
-		return nil, failed
-	}
-	if err == nil && (r.User != l.User || !slices.Contains(strings.Split(r.Tags, ","), tagOf(l.Tag))) {
-		err = fmt.Errorf("%s is another application of %s", id, r.User)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return c.follow(l.Tag, r), nil
-}
-
-func (c *Cluster) submit(ctx context.Context, l engines.Launch, id string) error {
-	f, err := openFiles(c.opt.NameNodes, c.opt.FS, l.User)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	libs, err := f.resource(libsLink, strings.TrimPrefix(l.Conf[archiveKey], c.opt.FS))
-	if err != nil {
-		return fmt.Errorf("%s: %w", archiveKey, err)
-	}
-	libs.Archive, libs.Public = true, true
-	site := Site{Queue: c.opt.Queue, DriverLabel: c.opt.DriverLabel, ExecutorLabel: c.opt.ExecutorLabel,
-		Tags: []string{c.opt.Instance, tagOf(l.Tag)}, Resources: []Resource{libs}, HadoopConf: c.opt.HadoopConf}
-	home := path.Join("/user", l.User)
-	staging, conf, err := f.stageConf(ctx, home, id, confFiles(l, site, c.opt.FS+path.Join(home, ".sparkStaging", id)))
-	if err != nil {
-		return err
-	}
-	body, err := submission(l, site, id, staging, conf)
-	if err != nil {
-		return err
-	}
-	return c.rm.submit(ctx, l.User, body)
-}
-
 // tagOf is a tag as YARN keeps it.
 func tagOf(t engines.Tag) string { return engineTag + strings.ToLower(string(t)) }
 
 // engineTag is in front of an engine's own tag.
 const engineTag = "sluice-engine-"
-
-// tidy removes what an application that never ran has left on HDFS; one that ran has done so itself.
-func (c *Cluster) tidy(user, id string) {
-	f, err := openFiles(c.opt.NameNodes, c.opt.FS, user)
-	if err == nil {
-		defer func() { _ = f.Close() }()
-		err = f.RemoveAll(path.Join("/user", user, ".sparkStaging", id))
-	}
-	if err != nil {
-		c.opt.Log.Warn("cannot remove an application's staging directory", "cluster", c.opt.Name, "application", id, "error", err)
-	}
-}
 
 // find returns the application of a tag, if it has not ended.
 func (c *Cluster) find(ctx context.Context, tag engines.Tag) (*app, error) {
@@ -217,7 +163,7 @@ func (c *Cluster) find(ctx context.Context, tag engines.Tag) (*app, error) {
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	return c.follow(tag, all[0]), nil
+	return c.follow(tag, all[0], 0), nil
 }
 
 // List implements engines.Cluster.
@@ -226,11 +172,12 @@ func (c *Cluster) List(ctx context.Context) ([]engines.App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list cluster %s: %w", c.opt.Name, err)
 	}
+	c.sweeps.Do(func() { c.wait.Go(func() { c.sweepOften(c.life) }) })
 	var out []engines.App
 	for _, r := range all {
 		for _, t := range strings.Split(r.Tags, ",") {
 			if tag, ok := strings.CutPrefix(t, engineTag); ok {
-				out = append(out, c.follow(engines.Tag(tag), r).now())
+				out = append(out, c.follow(engines.Tag(tag), r, 0).now())
 			}
 		}
 	}
@@ -327,6 +274,7 @@ func (c *Cluster) Log(ctx context.Context, tag engines.Tag, n int) (string, erro
 func (c *Cluster) Close() error {
 	c.end()
 	c.wait.Wait()
+	c.access.close()
 	return nil
 }
 
@@ -349,23 +297,21 @@ func readyAt(ready, log string) (port string, ok bool) {
 
 // tail reads the end of a driver's log from its NodeManager, which has it as long as the application runs.
 func (c *Cluster) tail(ctx context.Context, a *app, n int) (string, error) {
-	return c.readLog(ctx, a, -n)
+	return c.readLog(ctx, a, "stderr", -n)
 }
 
 // readLog reads n bytes of a driver's log from its beginning, or, if n is negative, from its end.
-func (c *Cluster) readLog(ctx context.Context, a *app, n int) (string, error) {
-	a.mu.Lock()
-	r := a.seen
-	a.mu.Unlock()
+func (c *Cluster) readLog(ctx context.Context, a *app, file string, n int) (string, error) {
+	return c.container(ctx, a, fmt.Sprintf("/logs/%s?size=%d", file, n))
+}
+
+// container asks the NodeManager of a driver's container.
+func (c *Cluster) container(ctx context.Context, a *app, what string) (string, error) {
+	r := a.report()
 	_, after, ok := strings.Cut(r.Logs, "/containerlogs/")
 	if r.Host == "" || !ok {
 		return "", errors.New("the driver has no container yet")
 	}
-	container, _, _ := strings.Cut(after, "/")
-	u := fmt.Sprintf("http://%s/ws/v1/node/containers/%s/logs/stderr?size=%d&user.name=%s", r.Host, container, n, url.QueryEscape(a.user))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
-	if err != nil {
-		return "", err
-	}
-	return c.rm.text(req)
+	id, _, _ := strings.Cut(after, "/")
+	return c.rm.text(ctx, c.opt.Hadoop.scheme()+"://"+r.Host+"/ws/v1/node/containers/"+id+what, a.user)
 }

@@ -2,6 +2,7 @@ package yarn
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -18,10 +19,12 @@ type app struct {
 	id, user string
 	ended    chan struct{}
 
-	mu   sync.Mutex
-	seen report
-	last engines.App
-	kept string // the end of its log, as it was last read
+	mu      sync.Mutex
+	seen    report
+	last    engines.App
+	kept    string    // the end of its log, as it was last read
+	begun   time.Time // its process was started
+	running time.Time // it was seen to have registered
 }
 
 func (a *app) now() engines.App {
@@ -33,23 +36,38 @@ func (a *app) now() engines.App {
 	return a.last
 }
 
-// Pauses between two looks at an application: short while somebody waits for it to start.
+func (a *app) report() report {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.seen
+}
+
+// Pauses between two looks at an application.
 const (
-	lookStarting = 500 * time.Millisecond
-	lookRunning  = 3 * time.Second
+	lookSoon    = 150 * time.Millisecond // it has just changed, and somebody waits for it to start
+	lookRunning = 3 * time.Second
 )
+
+// pause is longer the longer nothing has changed: many applications may wait in a queue.
+func pause(state engines.State, since time.Duration) time.Duration {
+	if state == engines.Running {
+		return lookRunning
+	}
+	return min(max(lookSoon, since/20), lookRunning)
+}
 
 // keepLog is how much of a driver's log is kept past its container's end.
 const keepLog = 64 << 10
 
-// follow follows an application, once.
-func (c *Cluster) follow(tag engines.Tag, r report) *app {
+// follow follows an application, once. staging is how long its submission took, 0 if that was not seen.
+func (c *Cluster) follow(tag engines.Tag, r report, staging time.Duration) *app {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if a := c.apps[tag]; a != nil {
 		return a
 	}
 	a := &app{tag: tag, id: r.ID, user: r.User, ended: make(chan struct{}), seen: r}
+	a.last.Steps.Staging = staging
 	a.last = c.describe(a, r, "")
 	c.apps[tag] = a
 	c.wait.Go(func() { c.look(c.life, a) })
@@ -58,6 +76,7 @@ func (c *Cluster) follow(tag engines.Tag, r report) *app {
 
 // look looks at an application again and again until it has ended.
 func (c *Cluster) look(ctx context.Context, a *app) {
+	changed := time.Now()
 	for {
 		before := a.now()
 		now, err := c.observe(ctx, a)
@@ -67,6 +86,7 @@ func (c *Cluster) look(ctx context.Context, a *app) {
 		case err != nil: // it is no news of the application that its cluster does not answer
 			c.opt.Log.Debug("cannot look at an application", "cluster", c.opt.Name, "application", a.id, "error", err)
 		case now != before:
+			changed = time.Now()
 			c.tell(now)
 		}
 		if now.State == engines.Ended {
@@ -75,12 +95,8 @@ func (c *Cluster) look(ctx context.Context, a *app) {
 			time.AfterFunc(remember, func() { c.forget(a) })
 			return
 		}
-		pause := lookStarting
-		if now.State == engines.Running {
-			pause = lookRunning
-		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(pause(now.State, time.Since(changed))):
 		case <-ctx.Done():
 			return
 		}
@@ -105,34 +121,117 @@ func (c *Cluster) observe(ctx context.Context, a *app) (engines.App, error) {
 	if err != nil {
 		return a.now(), err
 	}
+	r.QueueState = c.queueState(ctx, a, r)
+	if neverRuns(r) { // it would wait for ever, and its user with it
+		if _, err := c.rm.kill(ctx, a.user, a.id); err != nil {
+			return a.now(), err
+		}
+		r.State = "KILLED"
+	}
 	a.mu.Lock()
 	a.seen = r
 	address := a.last.Address
+	begun := a.begun
 	a.mu.Unlock()
+	if begun.IsZero() {
+		begun = c.processBegan(ctx, a)
+	}
 	if text, err := c.tail(ctx, a, keepLog); err == nil {
 		a.mu.Lock()
 		a.kept = text
 		a.mu.Unlock()
-	}
-	if address == "" { // it stands near the beginning, if anywhere
-		if text, err := c.readLog(ctx, a, keepLog); err == nil {
-			if port, ok := readyAt(c.opt.Ready, text); ok {
-				host, _, _ := net.SplitHostPort(r.Host)
-				address = net.JoinHostPort(host, port)
-			}
+		if address == "" {
+			address = c.findAddress(ctx, a, r, text)
 		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.begun = begun
 	a.last = c.describe(a, r, address)
 	return a.last, nil
+}
+
+// queueState says how full the queue is that an application waits in. It is asked again when the reason changes, so that
+// who waits is not told every move of others.
+func (c *Cluster) queueState(ctx context.Context, a *app, r report) string {
+	before := a.report()
+	if r.State != "ACCEPTED" || before.QueueState != "" && before.Diagnostics == r.Diagnostics {
+		return before.QueueState
+	}
+	root, err := c.rm.queues(ctx, a.user)
+	if err != nil {
+		return ""
+	}
+	q, ok := root.find(r.Queue)
+	if !ok {
+		return ""
+	}
+	return q.describe()
+}
+
+// findAddress looks for the line in which a driver says where it listens. It stands near the log's beginning, if anywhere.
+func (c *Cluster) findAddress(ctx context.Context, a *app, r report, text string) string {
+	if len(text) >= keepLog {
+		var err error
+		if text, err = c.readLog(ctx, a, "stderr", keepLog); err != nil {
+			return ""
+		}
+	}
+	port, ok := readyAt(c.opt.Ready, text)
+	if !ok {
+		return ""
+	}
+	host, _, _ := net.SplitHostPort(r.Host)
+	return net.JoinHostPort(host, port)
+}
+
+// processBegan is when a driver's process was started; zero if that is not known yet. The NodeManager's launch script writes
+// prelaunch.out as the last thing before, so that its age tells, to a second.
+func (c *Cluster) processBegan(ctx context.Context, a *app) time.Time {
+	text, err := c.container(ctx, a, "/logs")
+	if err != nil {
+		return time.Time{}
+	}
+	at, _ := lastChange(text, "prelaunch.out")
+	return at
+}
+
+// lastChange finds in a NodeManager's list of a container's log files when one was changed.
+func lastChange(list, file string) (time.Time, bool) {
+	type logFile struct {
+		Name    string `json:"fileName"`
+		Changed string `json:"lastModifiedTime"`
+	}
+	var answer struct {
+		Containers []struct {
+			Files []logFile `json:"containerLogInfo"`
+		} `json:"containerLogsInfoes"`
+		Container struct {
+			Files []logFile `json:"containerLogInfo"`
+		} `json:"containerLogsInfo"`
+	}
+	if json.Unmarshal([]byte(list), &answer) != nil {
+		return time.Time{}, false
+	}
+	files := answer.Container.Files
+	for _, c := range answer.Containers {
+		files = append(files, c.Files...)
+	}
+	for _, f := range files {
+		if f.Name == file {
+			at, err := time.Parse("Mon Jan 02 15:04:05 -0700 2006", f.Changed)
+			return at, err == nil
+		}
+	}
+	return time.Time{}, false
 }
 
 // describe says in the gateway's words where an application stands. A running one that a restarted ResourceManager takes for
 // ACCEPTED has its address still.
 func (c *Cluster) describe(a *app, r report, address string) engines.App {
 	why := reason(r)
-	out := engines.App{Tag: a.tag, ID: engines.AppID(a.id), Address: address, Log: r.Logs, Reason: why + advise(why, c.opt.Name, a.user)}
+	out := engines.App{Tag: a.tag, ID: engines.AppID(a.id), Address: address, Log: r.Logs, Reason: why + advise(why, c.opt.Name, a.user),
+		Steps: a.steps(r, address)}
 	switch {
 	case r.ended():
 		out.State = engines.Ended
@@ -146,13 +245,46 @@ func (c *Cluster) describe(a *app, r report, address string) engines.App {
 	return out
 }
 
+// steps adds what has ended since the last look. Three clocks tell the time: the ResourceManager's, the NodeManager's and ours.
+func (a *app) steps(r report, address string) engines.Steps {
+	now, s := time.Now(), a.last.Steps
+	set := func(step *time.Duration, from, to time.Time) {
+		if *step == 0 && !from.IsZero() {
+			*step = max(to.Sub(from), time.Millisecond)
+		}
+	}
+	if r.Launched > 0 && r.Started > 0 {
+		set(&s.Scheduling, time.UnixMilli(r.Started), time.UnixMilli(r.Launched))
+		if !a.begun.IsZero() {
+			set(&s.Container, time.UnixMilli(r.Launched), a.begun)
+		}
+	}
+	if r.State == "RUNNING" && a.running.IsZero() {
+		a.running = now
+		set(&s.Process, a.begun, now)
+	}
+	if address != "" {
+		set(&s.Listening, a.running, now)
+	}
+	return s
+}
+
+// neverRuns says that an application waits for nodes that its queue may not use, and will for ever.
+func neverRuns(r report) bool {
+	return r.State == "ACCEPTED" && strings.Contains(r.Diagnostics, "Queue's Absolute max capacity = 0.0 %")
+}
+
 func reason(r report) string {
 	text := strings.TrimSpace(r.Diagnostics)
-	switch {
-	case r.ended():
+	if r.ended() {
 		return strings.TrimSpace(fmt.Sprintf("YARN application %s in queue %s ended as %s: %s", r.ID, r.Queue, r.State, text))
-	case text != "":
-		return fmt.Sprintf("YARN application %s is %s in queue %s: %s", r.ID, r.State, r.Queue, text)
 	}
-	return fmt.Sprintf("YARN application %s is %s in queue %s", r.ID, r.State, r.Queue)
+	out := fmt.Sprintf("YARN application %s is %s in queue %s", r.ID, r.State, r.Queue)
+	if text != "" {
+		out += ": " + text
+	}
+	if r.State == "ACCEPTED" && r.QueueState != "" {
+		out += "; " + r.QueueState
+	}
+	return out
 }

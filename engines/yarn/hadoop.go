@@ -1,6 +1,8 @@
 package yarn
 
 import (
+	"cmp"
+	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -15,15 +17,17 @@ import (
 // Hadoop is what a directory of Hadoop's client configuration says of a cluster.
 type Hadoop struct {
 	Files            map[string]string // core-site.xml, hdfs-site.xml, yarn-site.xml, as far as they are there
+	Conf             map[string]string // all their properties
 	ResourceManagers []string          // http://host:port or https://host:port
 	NameNodes        []string          // host:port
+	NameNodePages    []string          // http://host:port or https://host:port of their web pages
 	FS               string            // hdfs://…, the default file system
 }
 
 // ReadHadoop reads the files that drivers and executors get, too.
 func ReadHadoop(dir string) (Hadoop, error) {
-	h := Hadoop{Files: map[string]string{}}
 	conf := map[string]string{}
+	h := Hadoop{Files: map[string]string{}, Conf: conf}
 	for _, name := range []string{"core-site.xml", "hdfs-site.xml", "yarn-site.xml"} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -48,7 +52,7 @@ func ReadHadoop(dir string) (Hadoop, error) {
 	}
 	h.ResourceManagers = resourceManagers(conf)
 	h.FS = strings.TrimSuffix(conf["fs.defaultFS"], "/")
-	h.NameNodes = nameNodes(conf)
+	h.NameNodes, h.NameNodePages = nameNodes(conf)
 	switch {
 	case len(h.Files) == 0:
 		return h, fmt.Errorf("%s: there is no core-site.xml, hdfs-site.xml or yarn-site.xml", dir)
@@ -88,24 +92,82 @@ func resourceManagers(conf map[string]string) []string {
 	return out
 }
 
-// nameNodes finds the NameNodes of the default file system: one, or those of its name service.
-func nameNodes(conf map[string]string) []string {
+// nameNodes finds the NameNodes of the default file system, one or those of its name service, and their pages.
+func nameNodes(conf map[string]string) (rpc, pages []string) {
 	u, err := url.Parse(conf["fs.defaultFS"])
 	if err != nil || u.Host == "" {
-		return nil
+		return nil, nil
+	}
+	scheme, key, port := "http://", "dfs.namenode.http-address", "9870"
+	if conf["dfs.http.policy"] == "HTTPS_ONLY" {
+		scheme, key, port = "https://", "dfs.namenode.https-address", "9871"
+	}
+	page := func(suffix, host string) {
+		at := conf[key+suffix]
+		if named, p, err := net.SplitHostPort(at); err == nil && (named == "" || named == "0.0.0.0") {
+			at = net.JoinHostPort(host, p) // it listens on every address of its host
+		}
+		pages = append(pages, scheme+cmp.Or(at, net.JoinHostPort(host, port)))
 	}
 	ids := conf["dfs.ha.namenodes."+u.Host]
 	if ids == "" {
+		at := u.Host
 		if u.Port() == "" {
-			return []string{net.JoinHostPort(u.Host, "8020")}
+			at = net.JoinHostPort(u.Host, "8020")
 		}
-		return []string{u.Host}
+		page("", u.Hostname())
+		return []string{at}, pages
 	}
-	var out []string
 	for _, id := range strings.Split(ids, ",") {
-		if at := conf["dfs.namenode.rpc-address."+u.Host+"."+strings.TrimSpace(id)]; at != "" {
-			out = append(out, at)
+		suffix := "." + u.Host + "." + strings.TrimSpace(id)
+		if at := conf["dfs.namenode.rpc-address"+suffix]; at != "" {
+			host, _, _ := net.SplitHostPort(at)
+			rpc = append(rpc, at)
+			page(suffix, host)
 		}
 	}
-	return out
+	return rpc, pages
+}
+
+// Secure says that the cluster asks everybody for a Kerberos ticket.
+func (h Hadoop) Secure() bool { return h.Conf["hadoop.security.authentication"] == "kerberos" }
+
+// scheme is how YARN's pages are reached.
+func (h Hadoop) scheme() string {
+	if h.Conf["yarn.http.policy"] == "HTTPS_ONLY" {
+		return "https"
+	}
+	return "http"
+}
+
+// renewer is who may renew a delegation token: the ResourceManagers.
+func (h Hadoop) renewer() string {
+	p := h.Conf["yarn.resourcemanager.principal"]
+	if len(h.ResourceManagers) > 0 {
+		if u, err := url.Parse(h.ResourceManagers[0]); err == nil {
+			p = strings.ReplaceAll(p, "_HOST", u.Hostname())
+		}
+	}
+	return p
+}
+
+// tokenService is what a delegation token for the default file system is filed under: a name service, or a NameNode's address,
+// as a number, which is how a driver looks for it.
+func (h Hadoop) tokenService(ctx context.Context) (string, error) {
+	u, err := url.Parse(h.FS)
+	if err != nil {
+		return "", err
+	}
+	if h.Conf["dfs.ha.namenodes."+u.Host] != "" {
+		return "ha-hdfs:" + u.Host, nil
+	}
+	host, port, err := net.SplitHostPort(h.NameNodes[0])
+	if err != nil || h.Conf["hadoop.security.token.service.use_ip"] == "false" {
+		return h.NameNodes[0], err
+	}
+	ips, err := net.DefaultResolver.LookupIP(ctx, "ip4", host)
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort(ips[0].String(), port), nil
 }

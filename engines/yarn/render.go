@@ -30,7 +30,8 @@ type Site struct {
 	DriverLabel   string // node label of the driver's container; empty sends none
 	ExecutorLabel string
 	Tags          []string
-	Resources     []Resource // what every container gets: the archive of Spark's jars as __spark_libs__, and more
+	Resources     []Resource        // what every container gets: the archive of Spark's jars as __spark_libs__, and more
+	Tokens        map[string]string // delegation tokens by service, as a NameNode writes them
 	// HadoopConf are the configuration files of the cluster, such as core-site.xml, by name.
 	HadoopConf map[string]string
 }
@@ -165,6 +166,7 @@ func submission(l engines.Launch, site Site, id, staging string, conf Resource) 
 			Environment: entriesOf(env),
 			Resources:   entriesOf(local),
 			ACLs:        entriesOf(map[string]string{"VIEW_APP": l.User, "MODIFY_APP": l.User}),
+			Credentials: credentialsOf(site.Tokens),
 		},
 	}, nil
 }

@@ -20,17 +20,13 @@ import (
 // POST of an application's id changes nothing.
 type rm struct {
 	addresses []string // http://host:port
-	client    *http.Client
+	access    *access
 	patience  time.Duration // for a cluster without an active one, as while it fails over
 	current   atomic.Int32  // of addresses: who answered last
 }
 
-func newRM(addresses []string, patience time.Duration) *rm {
-	return &rm{addresses: addresses, patience: patience, client: &http.Client{
-		Timeout: 30 * time.Second,
-		// A standby redirects to its own idea of the active one's name, which need not be ours.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+func newRM(addresses []string, a *access, patience time.Duration) *rm {
+	return &rm{addresses: addresses, access: a, patience: patience}
 }
 
 // refusal is an answer of an active ResourceManager that is no success.
@@ -82,25 +78,9 @@ func (r *rm) call(ctx context.Context, method, path, user string, body, into any
 	return err
 }
 
-// ask asks one ResourceManager once. Without a user YARN takes everybody for dr.who, and hides from a reader what is not
-// his, so all calls name one.
+// ask asks one ResourceManager once.
 func (r *rm) ask(ctx context.Context, method, at, path, user string, body []byte, into any) error {
-	u, err := url.Parse(at + "/ws/v1/cluster" + path)
-	if err != nil {
-		return err
-	}
-	q := u.Query()
-	q.Set("user.name", user)
-	u.RawQuery = q.Encode()
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Accept", "application/json")
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := r.client.Do(req)
+	resp, err := r.access.do(ctx, method, at+"/ws/v1/cluster"+path, user, body)
 	if err != nil {
 		return err
 	}
@@ -125,15 +105,15 @@ func (r *rm) ask(ctx context.Context, method, at, path, user string, body []byte
 }
 
 // text reads a page.
-func (r *rm) text(req *http.Request) (string, error) {
-	resp, err := r.client.Do(req)
+func (r *rm) text(ctx context.Context, at, user string) (string, error) {
+	resp, err := r.access.do(ctx, http.MethodGet, at, user, nil)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s answers %s", req.URL.Host, resp.Status)
+		err = fmt.Errorf("%s answers %s", resp.Request.URL.Host, resp.Status)
 	}
 	return string(text), err
 }
@@ -143,11 +123,7 @@ func (r *rm) believe(ctx context.Context, at string) error {
 	var answer struct {
 		ClusterInfo struct{ HAState string }
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at+"/ws/v1/cluster/info", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := r.client.Do(req)
+	resp, err := r.access.do(ctx, http.MethodGet, at+"/ws/v1/cluster/info", r.access.user, nil)
 	if err != nil {
 		return err
 	}
@@ -186,6 +162,10 @@ type report struct {
 	Tags        string `json:"applicationTags"`
 	Host        string `json:"amHostHttpAddress"` // host:port of the web pages of the driver's NodeManager
 	Logs        string `json:"amContainerLogs"`
+	Started     int64  `json:"startedTime"` // in milliseconds since the epoch
+	Launched    int64  `json:"launchTime"`  // of the driver's container; 0 before
+
+	QueueState string `json:"-"` // what was asked besides, while it was accepted
 }
 
 func (r report) ended() bool {

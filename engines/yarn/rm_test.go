@@ -27,6 +27,14 @@ func answering(t *testing.T, haState func() string, answer http.HandlerFunc) str
 	return s.URL
 }
 
+// anybody is access to a cluster that believes every name.
+func anybody(t *testing.T) *access {
+	t.Helper()
+	a, err := newAccess("sluice", nil)
+	require.NoError(t, err)
+	return a
+}
+
 func active() string { return "ACTIVE" }
 
 func say(status int, body string) http.HandlerFunc {
@@ -41,7 +49,7 @@ func TestTheActiveOneIsFound(t *testing.T) {
 	})
 	nowhere := answering(t, func() string { return "STANDBY" }, say(http.StatusTemporaryRedirect, "there is no active one"))
 	good := answering(t, active, say(http.StatusOK, `{"app":{"id":"application_1_0001","state":"RUNNING","user":"ann"}}`))
-	r := newRM([]string{standby, "http://127.0.0.1:1", nowhere, good}, time.Minute)
+	r := newRM([]string{standby, "http://127.0.0.1:1", nowhere, good}, anybody(t), time.Minute)
 	got, err := r.app(t.Context(), "ann", "application_1_0001")
 	require.NoError(t, err)
 	require.Equal(t, "RUNNING", got.State)
@@ -56,7 +64,7 @@ func TestA404IsBelievedFromAnActiveOne(t *testing.T) {
 		}
 		return "ACTIVE"
 	}, say(http.StatusNotFound, `{"RemoteException":{"message":"app not found"}}`))
-	_, err := newRM([]string{at}, time.Minute).app(t.Context(), "ann", "application_1_0001")
+	_, err := newRM([]string{at}, anybody(t), time.Minute).app(t.Context(), "ann", "application_1_0001")
 	require.ErrorIs(t, err, errNoApp)
 	require.Equal(t, int32(3), looks.Load())
 }
@@ -72,7 +80,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"an internal": {http.StatusInternalServerError, "", "(500): "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := newRM([]string{answering(t, active, say(tc.status, tc.body))}, time.Minute).newApplication(t.Context(), "ann")
+			_, err := newRM([]string{answering(t, active, say(tc.status, tc.body))}, anybody(t), time.Minute).newApplication(t.Context(), "ann")
 			require.ErrorContains(t, err, tc.want)
 		})
 	}
@@ -80,19 +88,19 @@ func TestWhatIsRefused(t *testing.T) {
 
 // Nobody there: the error names who was asked last, within the patience.
 func TestNobodyAnswers(t *testing.T) {
-	_, err := newRM([]string{"http://127.0.0.1:1"}, 300*time.Millisecond).newApplication(t.Context(), "ann")
+	_, err := newRM([]string{"http://127.0.0.1:1"}, anybody(t), 300*time.Millisecond).newApplication(t.Context(), "ann")
 	require.ErrorContains(t, err, "ResourceManager http://127.0.0.1:1")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = newRM([]string{"http://127.0.0.1:1"}, time.Hour).newApplication(ctx, "ann")
+	_, err = newRM([]string{"http://127.0.0.1:1"}, anybody(t), time.Hour).newApplication(ctx, "ann")
 	require.ErrorIs(t, err, context.Canceled)
 }
 
 // An empty answer is no empty list: whoever sweeps by it would take everything for gone.
 func TestAnEmptyAnswerIsNoList(t *testing.T) {
-	_, err := newRM([]string{answering(t, active, say(http.StatusOK, ""))}, time.Minute).withTag(t.Context(), "sluice", "E-1")
+	_, err := newRM([]string{answering(t, active, say(http.StatusOK, ""))}, anybody(t), time.Minute).withTag(t.Context(), "sluice", "E-1")
 	require.Error(t, err)
-	got, err := newRM([]string{answering(t, active, say(http.StatusOK, `{"apps":{}}`))}, time.Minute).withTag(t.Context(), "sluice", "E-1")
+	got, err := newRM([]string{answering(t, active, say(http.StatusOK, `{"apps":{}}`))}, anybody(t), time.Minute).withTag(t.Context(), "sluice", "E-1")
 	require.NoError(t, err)
 	require.Empty(t, got)
 }

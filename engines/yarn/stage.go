@@ -14,55 +14,9 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"time"
 
-	"github.com/cenkalti/backoff/v5"
-	"github.com/colinmarc/hdfs/v2"
 	"github.com/google/uuid"
 )
-
-// files is a cluster's HDFS as one user sees it. A client has one connection, and renews its leases until it is closed.
-type files struct {
-	*hdfs.Client
-	uri string // hdfs://host:port, as containers reach it
-}
-
-func openFiles(namenodes []string, uri, user string) (*files, error) {
-	c, err := hdfs.NewClient(hdfs.ClientOptions{Addresses: namenodes, User: user})
-	if err != nil {
-		return nil, fmt.Errorf("HDFS at %v: %w", namenodes, err)
-	}
-	return &files{c, uri}, nil
-}
-
-// write makes a file that everybody may read who reaches its directory.
-func (f *files) write(ctx context.Context, name string, fill func(io.Writer) error) error {
-	w, err := f.Create(name)
-	if err != nil {
-		return err
-	}
-	err = fill(w)
-	_, cerr := backoff.Retry(ctx, func() (struct{}, error) {
-		err := w.Close()
-		if err != nil && !hdfs.IsErrReplicating(err) { // the last block is on its way to its copies
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}, backoff.WithMaxElapsedTime(time.Minute))
-	if err = errors.Join(err, cerr); err != nil {
-		return err
-	}
-	return f.Chmod(name, 0o644)
-}
-
-// resource describes a file that is there, as YARN wants to find it.
-func (f *files) resource(link, name string) (Resource, error) {
-	info, err := f.Stat(name)
-	if err != nil {
-		return Resource{}, err
-	}
-	return Resource{Link: link, URI: f.uri + name, Size: info.Size(), Timestamp: info.ModTime().UnixMilli()}, nil
-}
 
 // stageConf writes an application's settings into a directory of its own, in which nobody else can look.
 func (f *files) stageConf(ctx context.Context, base, id string, conf map[string]string) (staging string, _ Resource, err error) {
@@ -183,7 +137,7 @@ func (f *files) share(ctx context.Context, dir, name string, fill func(io.Writer
 			err = f.Rename(part, at)
 		}
 		if err != nil {
-			_ = f.Remove(part)
+			_ = f.RemoveAll(part)
 			if _, there := f.Stat(at); there != nil { // nobody was quicker
 				return Resource{}, fmt.Errorf("upload %s: %w", f.uri+at, err)
 			}

@@ -186,7 +186,11 @@ type YARN struct {
 	Queue            string            `koanf:"queue" help:"Queue for engines. Empty: default."`
 	DriverLabel      string            `koanf:"driver_label" help:"Node label for drivers. Empty: the queue's own."`
 	ExecutorLabel    string            `koanf:"executor_label" help:"Node label for executors. Empty: the queue's own."`
-	ServiceUser      string            `koanf:"service_user" help:"Who the gateway is to the cluster: it lists applications, and uploads the Spark that all use. Empty: sluice."`
+	ServiceUser      string            `koanf:"service_user" help:"Who the gateway is to the cluster: it lists applications, and uploads the Spark that all use. Empty: the user of kerberos_principal, or sluice."`
+	Principal        string            `koanf:"kerberos_principal" help:"Kerberos principal of the gateway, user@REALM or user/host@REALM, for a cluster whose core-site.xml asks for Kerberos. The cluster must let it act for users: hadoop.proxyuser.USER.hosts and .groups."`
+	Keytab           string            `koanf:"kerberos_keytab" help:"Keytab file of that principal."`
+	Krb5Conf         string            `koanf:"krb5_conf" help:"Kerberos configuration. Empty: /etc/krb5.conf."`
+	Archives         map[string]string `koanf:"archives" help:"Sparks that are on HDFS already, by the name of a runtime, or default: hdfs://HOST/PATH.zip with the jars at its root, the Connect server's among them, readable for everybody. A runtime without one is uploaded from this machine once."`
 	SharedDir        string            `koanf:"shared_dir" help:"Directory on HDFS for that Spark, which everybody must be able to read. Empty: /user/SERVICE_USER/sluice."`
 	Conf             map[string]string `koanf:"conf" help:"Spark settings of engines there, such as where the metastore is; they win over users'."`
 }
@@ -217,7 +221,7 @@ func Default() Config {
 		Spark:         Spark{Version: "4.3.0"},
 		Profiles:      map[string]Profile{},
 		Runtimes:      map[string]Runtime{},
-		Clusters:      map[string]Cluster{"local": {Kind: "local", YARN: YARN{Conf: map[string]string{}}}},
+		Clusters:      map[string]Cluster{"local": {Kind: "local", YARN: YARN{Conf: map[string]string{}, Archives: map[string]string{}}}},
 		Log:           Log{Level: "info", Format: "text"},
 		ShutdownGrace: 10 * time.Second,
 	}

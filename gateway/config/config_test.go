@@ -30,7 +30,7 @@ func load(t *testing.T, text string, environ ...string) Config {
 }
 
 // noYARN is what clusters of other kinds have.
-var noYARN = YARN{Conf: map[string]string{}}
+var noYARN = YARN{Conf: map[string]string{}, Archives: map[string]string{}}
 
 func TestDefaultsAreValid(t *testing.T) {
 	t.Setenv("HOME", "/home/ann")

@@ -80,10 +80,13 @@ func (c *Config) expand() (err error) {
 		c.Runtimes[name] = r
 	}
 	for name, cl := range c.Clusters {
-		for _, p := range []*string{&cl.Dir, &cl.YARN.HadoopConf} {
+		for _, p := range []*string{&cl.Dir, &cl.YARN.HadoopConf, &cl.YARN.Keytab, &cl.YARN.Krb5Conf} {
 			if *p, err = expand(*p); err != nil {
 				return err
 			}
+		}
+		if cl.YARN.Archives == nil {
+			cl.YARN.Archives = map[string]string{}
 		}
 		if cl.YARN.Conf == nil {
 			cl.YARN.Conf = map[string]string{}

@@ -65,7 +65,7 @@ func (c Config) Validate() error {
 		wrong("spool.disk", "%s is more than spool.total_disk, %s", c.Spool.Disk, c.Spool.TotalDisk)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Clusters)) {
-		c.Clusters[name].validate("clusters."+name, wrong)
+		c.Clusters[name].validate("clusters."+name, c.Runtimes, wrong)
 	}
 	errs = append(errs, c.checkRuntimes()...)
 	if _, ok := c.Clusters[c.Engine.Cluster]; !ok {
@@ -96,19 +96,37 @@ func (c Config) validateProfiles(wrong complaint) {
 	}
 }
 
-func (c Cluster) validate(path string, wrong complaint) {
-	if c.Kind == "yarn" && c.YARN.HadoopConf == "" {
-		wrong(path+".yarn.hadoop_conf", "must name the directory of the cluster's core-site.xml, hdfs-site.xml and yarn-site.xml")
+func (c Cluster) validate(path string, runtimes map[string]Runtime, wrong complaint) {
+	if c.Kind != "yarn" {
+		return
 	}
-	for _, at := range strings.Split(c.YARN.ResourceManagers, ",") {
-		if at = strings.TrimSpace(at); c.YARN.ResourceManagers != "" && !strings.HasPrefix(at, "http://") && !strings.HasPrefix(at, "https://") {
-			wrong(path+".yarn.resource_managers", "%q must begin with http:// or https://", at)
+	y, path := c.YARN, path+".yarn"
+	if y.HadoopConf == "" {
+		wrong(path+".hadoop_conf", "must name the directory of the cluster's core-site.xml, hdfs-site.xml and yarn-site.xml")
+	}
+	for _, at := range strings.Split(y.ResourceManagers, ",") {
+		if at = strings.TrimSpace(at); y.ResourceManagers != "" && !strings.HasPrefix(at, "http://") && !strings.HasPrefix(at, "https://") {
+			wrong(path+".resource_managers", "%q must begin with http:// or https://", at)
 		}
 	}
-	if c.YARN.SharedDir != "" && !strings.HasPrefix(c.YARN.SharedDir, "/") {
-		wrong(path+".yarn.shared_dir", "%q must be a path on HDFS that begins with /", c.YARN.SharedDir)
+	if y.SharedDir != "" && !strings.HasPrefix(y.SharedDir, "/") {
+		wrong(path+".shared_dir", "%q must be a path on HDFS that begins with /", y.SharedDir)
+	}
+	if (y.Principal == "") != (y.Keytab == "") {
+		wrong(path+".kerberos_principal", "and kerberos_keytab must be given together")
+	}
+	for name, uri := range y.Archives {
+		if _, ok := runtimes[name]; !ok && name != DefaultRuntime {
+			wrong(path+".archives."+name, "there is no runtime of that name; use one of runtimes, or %s", DefaultRuntime)
+		}
+		if !strings.HasPrefix(uri, "hdfs://") || !strings.HasSuffix(uri, ".zip") {
+			wrong(path+".archives."+name, "%q must be hdfs://… and end in .zip", uri)
+		}
 	}
 }
+
+// DefaultRuntime is how archives name the Spark of those who name none.
+const DefaultRuntime = "default"
 
 func (h HS2) validate(wrong complaint) {
 	if h.MaxConnections < 1 {

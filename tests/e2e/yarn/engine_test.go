@@ -86,7 +86,7 @@ func onYARN(t *testing.T, g *testbed.Gateway, user string) *testbed.HS2 {
 // A statement runs on the cluster as its user, in the queue, and gives the rows that it gives on this machine. Its engine
 // outlives a gateway that is killed, and is replaced when it dies.
 func TestTheSameStatementRunsOnYARN(t *testing.T) {
-	g := testbed.StartGateway(t, config(shared, "root.etl"))
+	g := testbed.StartGateway(t, config(shared, "root.etl"), "SLUICE_ENGINE_START_TIMEOUT=90s")
 	here := testbed.DialHS2(t, g.Thrift, "ann", "x", map[string]string{"sluice.engine.share": "connection"})
 	want := here.All(join)
 	_ = here.Conn.Close()

@@ -1,0 +1,138 @@
+package yarn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/colinmarc/hdfs/v2"
+	"github.com/colinmarc/hdfs/v2/hadoopconf"
+)
+
+// fileSystem is HDFS as one user sees it. Names are absolute paths. What is not there is fs.ErrNotExist, what the user may
+// not do is fs.ErrPermission.
+type fileSystem interface {
+	MkdirAll(dir string, mode os.FileMode) error
+	Chmod(name string, mode os.FileMode) error
+	// Put writes a file, in place of one that is there.
+	Put(ctx context.Context, name string, fill func(io.Writer) error) error
+	Stat(name string) (os.FileInfo, error)
+	ReadDir(dir string) ([]os.FileInfo, error)
+	Rename(from, to string) error
+	RemoveAll(name string) error
+	Close() error
+}
+
+// files is a cluster's HDFS as one user sees it.
+type files struct {
+	fileSystem
+	uri string // hdfs://host:port, as containers reach it
+}
+
+// open reaches HDFS as a user. Its own protocol knows no acting for others under Kerberos, WebHDFS does.
+func (c *Cluster) open(user string) (*files, error) {
+	h := c.opt.Hadoop
+	if c.access.secure() && user != c.access.user {
+		return &files{&webHDFS{access: c.access, namenodes: h.NameNodePages, user: user}, h.FS}, nil
+	}
+	if err := c.access.affirm(); err != nil {
+		return nil, err
+	}
+	opt := hdfs.ClientOptionsFromConf(hadoopconf.HadoopConf(h.Conf))
+	opt.Addresses, opt.User, opt.KerberosClient = h.NameNodes, user, c.access.krb
+	if len(h.NameNodes) > 0 { // Hadoop's own mark for the host of whichever service it is
+		host, _, _ := strings.Cut(h.NameNodes[0], ":")
+		opt.KerberosServicePrincipleName = strings.ReplaceAll(opt.KerberosServicePrincipleName, "_HOST", host)
+	}
+	client, err := hdfs.NewClient(opt)
+	if err != nil {
+		return nil, fmt.Errorf("HDFS at %s: %w", strings.Join(h.NameNodes, ", "), err)
+	}
+	return &files{rpcHDFS{client}, h.FS}, nil
+}
+
+// rpcHDFS speaks HDFS's own protocol. A client has one connection, and renews its leases until it is closed.
+type rpcHDFS struct{ *hdfs.Client }
+
+// Put implements fileSystem.
+func (f rpcHDFS) Put(ctx context.Context, name string, fill func(io.Writer) error) error {
+	w, err := f.Create(name)
+	if errors.Is(err, fs.ErrExist) { // an attempt that was cut
+		if err = f.Remove(name); err == nil {
+			w, err = f.Create(name)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	err = fill(w)
+	_, cerr := backoff.Retry(ctx, func() (struct{}, error) {
+		err := w.Close()
+		if err != nil && !hdfs.IsErrReplicating(err) { // the last block is on its way to its copies
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithMaxElapsedTime(time.Minute))
+	return errors.Join(err, cerr)
+}
+
+// write makes a file that everybody may read who reaches its directory.
+func (f *files) write(ctx context.Context, name string, fill func(io.Writer) error) error {
+	if err := f.Put(ctx, name, fill); err != nil {
+		return err
+	}
+	return f.Chmod(name, 0o644)
+}
+
+// resource describes a file that is there, as YARN wants to find it.
+func (f *files) resource(link, name string) (Resource, error) {
+	info, err := f.Stat(name)
+	if err != nil {
+		return Resource{}, err
+	}
+	return Resource{Link: link, URI: f.uri + name, Size: info.Size(), Timestamp: info.ModTime().UnixMilli()}, nil
+}
+
+// away says that HDFS could not be asked, as while a NameNode starts anew: the same may work in a moment.
+func away(err error) bool {
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, context.Canceled) {
+		return false
+	}
+	var timeout interface{ Timeout() bool }
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &timeout) {
+		return true
+	}
+	text := err.Error()
+	for _, sign := range []string{"no available namenodes", "SafeModeException", "safe mode", "StandbyException", "connection re", "broken pipe",
+		"could only be written to 0 of", // no DataNode has come back yet
+	} {
+		if strings.Contains(text, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+// patiently does something with HDFS again while that is away.
+func patiently[T any](ctx context.Context, patience time.Duration, do func() (T, error)) (T, error) {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 200*time.Millisecond, 2*time.Second
+	out, err := backoff.Retry(ctx, func() (T, error) {
+		out, err := do()
+		if err != nil && !away(err) {
+			err = backoff.Permanent(err)
+		}
+		return out, err
+	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(patience))
+	var permanent *backoff.PermanentError
+	if errors.As(err, &permanent) {
+		err = permanent.Unwrap()
+	}
+	return out, err
+}

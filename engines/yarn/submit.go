@@ -1,0 +1,219 @@
+package yarn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluicedata/sluice/engines"
+)
+
+// begin submits what is not there yet.
+func (c *Cluster) begin(ctx context.Context, l engines.Launch) (*app, error) {
+	began := time.Now()
+	id, err := c.rm.newApplication(ctx, l.User)
+	if err != nil {
+		return nil, err
+	}
+	failed := c.submit(ctx, l, id)
+	// 202 proves nothing: another user may have had the id, or nobody. No answer proves nothing either.
+	r, err := c.rm.app(context.WithoutCancel(ctx), l.User, id)
+	if failed != nil && err != nil {
+		if errors.Is(err, errNoApp) {
+			c.tidy(l.User, id)
+		}
+		return nil, failed
+	}
+	if err == nil && (r.User != l.User || !slices.Contains(strings.Split(r.Tags, ","), tagOf(l.Tag))) {
+		err = fmt.Errorf("%s is another application of %s", id, r.User)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.follow(l.Tag, r, time.Since(began)), nil
+}
+
+func (c *Cluster) submit(ctx context.Context, l engines.Launch, id string) error {
+	body, err := patiently(ctx, rmPatience, func() (application, error) { return c.stage(ctx, l, id) })
+	if err != nil {
+		return err
+	}
+	return c.rm.submit(ctx, l.User, body)
+}
+
+// stage writes what an application needs on HDFS, and renders its submission.
+func (c *Cluster) stage(ctx context.Context, l engines.Launch, id string) (application, error) {
+	if err := c.mark(l.User, id); err != nil {
+		return application{}, err
+	}
+	f, err := c.open(l.User)
+	if err != nil {
+		return application{}, err
+	}
+	defer func() { _ = f.Close() }()
+	libs, err := f.resource(libsLink, strings.TrimPrefix(l.Conf[archiveKey], c.opt.Hadoop.FS))
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			c.forgetLibs()
+		}
+		return application{}, fmt.Errorf("%s: %w", archiveKey, err)
+	}
+	libs.Archive, libs.Public = true, true
+	site := Site{Queue: c.opt.Queue, DriverLabel: c.opt.DriverLabel, ExecutorLabel: c.opt.ExecutorLabel,
+		Tags: []string{c.opt.Instance, tagOf(l.Tag)}, Resources: []Resource{libs}, HadoopConf: c.opt.Hadoop.Files}
+	if c.access.secure() {
+		if site.Tokens, err = c.tokens(ctx, l.User); err != nil {
+			return application{}, err
+		}
+	}
+	home := path.Join("/user", l.User)
+	staging, conf, err := f.stageConf(ctx, home, id, confFiles(l, site, c.opt.Hadoop.FS+path.Join(home, ".sparkStaging", id)))
+	if err != nil {
+		return application{}, err
+	}
+	return submission(l, site, id, staging, conf)
+}
+
+// tokens are what lets an application into HDFS as its user. The ResourceManager renews them, and cancels them when it ends;
+// so every application has its own.
+func (c *Cluster) tokens(ctx context.Context, user string) (map[string]string, error) {
+	service, err := c.opt.Hadoop.tokenService(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the NameNode's address: %w", err)
+	}
+	w := webHDFS{access: c.access, namenodes: c.opt.Hadoop.NameNodePages, user: user}
+	token, err := w.token(c.opt.Hadoop.renewer(), service)
+	if err != nil {
+		return nil, fmt.Errorf("a delegation token for %s: %w", user, err)
+	}
+	return map[string]string{service: token}, nil
+}
+
+// marks is where a note of each submission lies until its files are gone, so that what a crash leaves is found again. It is of
+// this cluster alone: another one on the same HDFS knows other applications.
+func (c *Cluster) marks() string {
+	return path.Join(c.opt.Shared, "staging", c.opt.Instance+"-"+c.opt.Name)
+}
+
+// mark notes that an application's files are about to be written.
+func (c *Cluster) mark(user, id string) error {
+	f, err := c.open(c.opt.User)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if err := f.MkdirAll(path.Join(c.marks(), id+"@"+user), 0o755); err != nil {
+		return fmt.Errorf("note the submission in %s: %w", c.marks(), err)
+	}
+	return nil
+}
+
+// tidy removes what an application has left on HDFS, if it has not done so itself, and then its mark.
+func (c *Cluster) tidy(user, id string) {
+	remove := func(as, name string) error {
+		f, err := c.open(as)
+		if err == nil {
+			defer func() { _ = f.Close() }()
+			err = f.RemoveAll(name)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	err := remove(user, path.Join("/user", user, ".sparkStaging", id))
+	if errors.Is(err, fs.ErrPermission) { // he has no home any more: there is nothing of his
+		err = nil
+	}
+	if err == nil {
+		err = remove(c.opt.User, path.Join(c.marks(), id+"@"+user))
+	}
+	if err != nil { // the next sweep tries again
+		c.opt.Log.Warn("cannot remove an application's staging directory", "cluster", c.opt.Name, "application", id, "error", err)
+	}
+}
+
+// sweepPause is between two looks for what crashes have left.
+const sweepPause = 10 * time.Minute
+
+// defaultGrace is for how long a submission may be under way.
+const defaultGrace = time.Hour
+
+func (c *Cluster) sweepOften(ctx context.Context) {
+	for {
+		if err := c.sweep(ctx); err != nil && ctx.Err() == nil {
+			c.opt.Log.Warn("cannot look for what crashes have left on HDFS", "cluster", c.opt.Name, "error", err)
+		}
+		select {
+		case <-time.After(sweepPause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sweep removes the files of our applications that have ended, or never began, while nobody followed them. Only what carries
+// our mark is looked at, and what the ResourceManager does not say is over stays.
+func (c *Cluster) sweep(ctx context.Context) error {
+	f, err := c.open(c.opt.User)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	infos, err := f.ReadDir(c.marks())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, i := range infos {
+		id, user, ok := strings.Cut(i.Name(), "@")
+		if !ok || c.follows(id) {
+			continue
+		}
+		r, err := c.rm.app(ctx, user, id)
+		switch {
+		case errors.Is(err, errNoApp):
+			if time.Since(i.ModTime()) > c.grace() {
+				c.tidy(user, id)
+			}
+		case err != nil:
+			return err
+		case r.ended():
+			c.tidy(user, id)
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) grace() time.Duration {
+	if c.opt.Grace > 0 {
+		return c.opt.Grace
+	}
+	return defaultGrace
+}
+
+// follows says that an application is followed, which includes the end of its files.
+func (c *Cluster) follows(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.apps {
+		if a.id == id {
+			return true
+		}
+	}
+	return false
+}
+
+// forgetLibs lets the archives of Spark be uploaded again: somebody has removed one.
+func (c *Cluster) forgetLibs() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.libs)
+}
