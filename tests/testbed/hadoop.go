@@ -2,12 +2,9 @@ package testbed
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -311,49 +308,6 @@ func (h *Hadoop) tail(d *hadoopDaemon) string {
 	return log[max(0, len(log)-8<<10):]
 }
 
-func (h *Hadoop) serves(d *hadoopDaemon) bool {
-	switch d.name {
-	case "resourcemanager":
-		var r struct {
-			ClusterInfo struct{ HAState string }
-		}
-		return getJSON("http://"+h.RM+"/ws/v1/cluster/info", &r) == nil && r.ClusterInfo.HAState == "ACTIVE"
-	case "namenode":
-		var info struct{ Safemode string }
-		return bean(h.nameNodeWeb, "NameNode,name=NameNodeInfo", &info) == nil && info.Safemode == ""
-	case "datanode":
-		// The NameNode counts a killed one as live for minutes, so it is asked itself as well.
-		var state struct{ NumLiveDataNodes int }
-		var info struct{ BPServiceActorInfo string }
-		return bean(h.nameNodeWeb, "NameNode,name=FSNamesystemState", &state) == nil && state.NumLiveDataNodes == 1 &&
-			bean(h.dataNodeWeb, "DataNode,name=DataNodeInfo", &info) == nil && strings.Contains(info.BPServiceActorInfo, `"RUNNING"`)
-	default:
-		return h.nodeRuns(d)
-	}
-}
-
-// nodeRuns says whether the ResourceManager has heard of a NodeManager since it and the NodeManager have started.
-func (h *Hadoop) nodeRuns(d *hadoopDaemon) bool {
-	var r struct {
-		Nodes struct {
-			Node []struct {
-				ID               string
-				State            string
-				LastHealthUpdate int64
-			}
-		}
-	}
-	if getJSON("http://"+h.RM+"/ws/v1/cluster/nodes", &r) != nil {
-		return false
-	}
-	for _, n := range r.Nodes.Node {
-		if strings.HasSuffix(n.ID, ":"+d.port) && n.State == "RUNNING" && n.LastHealthUpdate >= d.began.UnixMilli() {
-			return true
-		}
-	}
-	return false
-}
-
 // WaitNodes waits until the ResourceManager counts on every NodeManager that was started.
 func (h *Hadoop) WaitNodes() {
 	h.t.Helper()
@@ -377,47 +331,26 @@ func (h *Hadoop) HDFS(name string) *hdfs.Client {
 
 func (h *Hadoop) directories() {
 	h.t.Helper()
-	c := h.HDFS(h.superuser)
-	for _, d := range []struct {
-		path, owner string
-		mode        os.FileMode
-	}{
-		{"/tmp", h.superuser, 0o1777},
-		{"/apps", h.superuser, 0o755},
-		{"/user", h.superuser, 0o755},
-		{"/user/ann", "ann", 0o750},
-		{"/user/bob", "bob", 0o750},
-	} {
-		err := c.MkdirAll(d.path, d.mode)
-		if err == nil {
-			err = c.Chmod(d.path, d.mode) // whatever the umask
-		}
-		if err == nil {
-			err = c.Chown(d.path, d.owner, d.owner)
-		}
-		if err != nil {
-			h.t.Fatalf("make %s in HDFS: %v", d.path, err)
-		}
-	}
+	h.directory("/tmp", h.superuser, 0o1777)
+	h.directory("/apps", h.superuser, 0o755)
+	h.directory("/user", h.superuser, 0o755)
+	h.directory("/user/ann", "ann", 0o750)
+	h.directory("/user/bob", "bob", 0o750)
 }
 
-func (h *Hadoop) addLabel(label string) {
+// directory makes one in HDFS, or changes the owner and mode of one that is there.
+func (h *Hadoop) directory(path, owner string, mode os.FileMode) {
 	h.t.Helper()
-	body := fmt.Sprintf(`{"nodeLabelInfo":[{"name":%q,"exclusivity":true}]}`, label)
-	at := "http://" + h.RM + "/ws/v1/cluster/add-node-labels?user.name=" + url.QueryEscape(h.superuser)
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, at, strings.NewReader(body))
-	if err != nil {
-		h.t.Fatalf("%v", err)
+	c := h.HDFS(h.superuser)
+	err := c.MkdirAll(path, mode)
+	if err == nil {
+		err = c.Chmod(path, mode) // whatever the umask
 	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		h.t.Fatalf("add the label %s: %v", label, err)
+	if err == nil {
+		err = c.Chown(path, owner, owner)
 	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		said, _ := io.ReadAll(resp.Body)
-		h.t.Fatalf("add the label %s: %s: %s", label, resp.Status, said)
+	if err != nil {
+		h.t.Fatalf("make %s in HDFS: %v", path, err)
 	}
 }
 
@@ -462,36 +395,6 @@ func (h *Hadoop) Processes() []int {
 		}
 	}
 	return out
-}
-
-// bean reads one of the beans that a daemon of HDFS shows.
-func bean(address, name string, into any) error {
-	var r struct{ Beans []json.RawMessage }
-	if err := getJSON("http://"+address+"/jmx?qry=Hadoop:service="+name, &r); err != nil {
-		return err
-	}
-	if len(r.Beans) != 1 {
-		return fmt.Errorf("%s has %d beans %s", address, len(r.Beans), name)
-	}
-	return json.Unmarshal(r.Beans[0], into)
-}
-
-func getJSON(at string, into any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s", at, resp.Status)
-	}
-	return json.NewDecoder(resp.Body).Decode(into)
 }
 
 // steadyPorts are free ones outside the range from which the kernel gives ports to whoever connects: a daemon must find
