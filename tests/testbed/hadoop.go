@@ -27,20 +27,22 @@ type HadoopOptions struct {
 	Scheduler string            // "capacity", which is the default, or "fair"
 	FS        string            // the NameNode, host:port, of another cluster, to share its HDFS
 	Version   string            // of Hadoop; empty for HadoopVersion
+	HA        bool              // two ResourceManagers, of which the first is active until Activate is called
 	Site      map[string]string // more keys of yarn-site.xml
 }
 
 // Hadoop is a running cluster: a NameNode and a DataNode, a ResourceManager and NodeManagers, each a process, on 127.0.0.1
 // alone. Queues are root.default, root.etl and root.bi, users ann and bob have a home, and "sluice" may act for anybody.
 //
-// Daemons are named namenode, datanode, resourcemanager, nodemanager1 and nodemanager2.
+// Daemons are named namenode, datanode, resourcemanager, resourcemanager2, nodemanager1 and nodemanager2.
 type Hadoop struct {
-	RM       string // host:port of the ResourceManager's web services
-	NameNode string // host:port that follows hdfs://
-	Dir      string // all of its state; logs are in Dir/log
-	ConfDir  string // what a client needs: core-site.xml, hdfs-site.xml, yarn-site.xml
+	RM          string   // host:port of the web services of the ResourceManager, of two the first
+	RMs         []string // those of both
+	NameNode    string   // host:port that follows hdfs://
+	NameNodeWeb string   // host:port of WebHDFS; empty where the HDFS is another cluster's
+	Dir         string   // all of its state; logs are in Dir/log
+	ConfDir     string   // what a client needs: core-site.xml, hdfs-site.xml, yarn-site.xml
 
-	nameNodeWeb string
 	dataNodeWeb string
 	superuser   string
 	java        string
@@ -54,6 +56,7 @@ type hadoopDaemon struct {
 	heap        int // MB
 	conf        string
 	port        string        // of a NodeManager, which is known by it
+	id, web     string        // of a ResourceManager
 	cmd         *exec.Cmd     // nil while it is stopped
 	ended       chan struct{} // of cmd
 	began       time.Time
@@ -95,11 +98,16 @@ func StartHadoop(t T, o HadoopOptions) *Hadoop {
 	})
 	h.configure(o)
 
-	h.launch("resourcemanager")
+	for _, d := range h.resourceManagers() {
+		h.launch(d.name)
+	}
 	if o.FS == "" {
 		h.format()
 		h.launch("namenode")
 		h.launch("datanode")
+	}
+	if o.HA {
+		h.Activate("resourcemanager")
 	}
 	if o.Label != "" { // a node in a partition that the ResourceManager does not know is refused
 		h.await("resourcemanager")
@@ -117,15 +125,16 @@ func StartHadoop(t T, o HadoopOptions) *Hadoop {
 	return h
 }
 
-// hadoopLib fetches a version of Hadoop: the jars of the four servers, with all they need, in jars.
+// hadoopLib fetches a version of Hadoop: the jars of the four servers and of rmadmin, with all they need, in jars.
 func hadoopLib(t T, version string) string {
 	t.Helper()
-	return cached(t, "hadoop-servers-"+version, func(dir string) error {
+	return cached(t, "hadoop-"+version, func(dir string) error {
 		var pom strings.Builder
 		pom.WriteString(`<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>testbed</groupId>` +
 			"<artifactId>hadoop-servers</artifactId><version>1</version><packaging>pom</packaging><dependencies>\n")
 		// The ResourceManager loads a class of the timeline service even where there is none.
-		parts := []string{"common", "hdfs", "hdfs-client", "yarn-server-resourcemanager", "yarn-server-nodemanager", "yarn-server-timelineservice"}
+		parts := []string{"common", "hdfs", "hdfs-client", "yarn-server-resourcemanager", "yarn-server-nodemanager", "yarn-server-timelineservice",
+			"yarn-client"}
 		for _, part := range parts {
 			fmt.Fprintf(&pom, "<dependency><groupId>org.apache.hadoop</groupId><artifactId>hadoop-%s</artifactId><version>%s</version></dependency>\n", part, version)
 		}
@@ -219,7 +228,7 @@ func (h *Hadoop) launch(name string) {
 }
 
 // Start starts a daemon that was killed or stopped, on the same ports and state, and waits until it serves again. The
-// ResourceManager does so before its nodes are back; WaitNodes waits for them.
+// ResourceManager does so before its nodes are back; WaitNodes waits for them. One of two ResourceManagers is standby then.
 func (h *Hadoop) Start(name string) {
 	h.t.Helper()
 	h.launch(name)

@@ -13,19 +13,17 @@ import (
 
 func (h *Hadoop) serves(d *hadoopDaemon) bool {
 	switch d.name {
-	case "resourcemanager":
-		var r struct {
-			ClusterInfo struct{ HAState string }
-		}
-		return getJSON("http://"+h.RM+"/ws/v1/cluster/info", &r) == nil && r.ClusterInfo.HAState == "ACTIVE"
+	case "resourcemanager", "resourcemanager2":
+		state := haState(d)
+		return state == "ACTIVE" || state == "STANDBY" && len(h.RMs) > 1
 	case "namenode":
 		var info struct{ Safemode string }
-		return bean(h.nameNodeWeb, "NameNode,name=NameNodeInfo", &info) == nil && info.Safemode == ""
+		return bean(h.NameNodeWeb, "NameNode,name=NameNodeInfo", &info) == nil && info.Safemode == ""
 	case "datanode":
 		// The NameNode counts a killed one as live for minutes, so it is asked itself as well.
 		var state struct{ NumLiveDataNodes int }
 		var info struct{ BPServiceActorInfo string }
-		return bean(h.nameNodeWeb, "NameNode,name=FSNamesystemState", &state) == nil && state.NumLiveDataNodes == 1 &&
+		return bean(h.NameNodeWeb, "NameNode,name=FSNamesystemState", &state) == nil && state.NumLiveDataNodes == 1 &&
 			bean(h.dataNodeWeb, "DataNode,name=DataNodeInfo", &info) == nil && strings.Contains(info.BPServiceActorInfo, `"RUNNING"`)
 	default:
 		return h.nodeRuns(d)
@@ -43,7 +41,8 @@ func (h *Hadoop) nodeRuns(d *hadoopDaemon) bool {
 			}
 		}
 	}
-	if getJSON("http://"+h.RM+"/ws/v1/cluster/nodes", &r) != nil {
+	rm := h.active()
+	if rm == nil || getJSON("http://"+rm.web+"/ws/v1/cluster/nodes", &r) != nil {
 		return false
 	}
 	for _, n := range r.Nodes.Node {
