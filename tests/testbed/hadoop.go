@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/colinmarc/hdfs/v2"
+	"github.com/jcmturner/gokrb5/v8/client"
 )
 
 // HadoopVersion is the Hadoop that the tests run on.
@@ -28,6 +30,7 @@ type HadoopOptions struct {
 	FS        string            // the NameNode, host:port, of another cluster, to share its HDFS
 	Version   string            // of Hadoop; empty for HadoopVersion
 	HA        bool              // two ResourceManagers, of which the first is active until Activate is called
+	Kerberos  bool              // with a KDC of its own, and SPNEGO on every page; see NeedKDC
 	Site      map[string]string // more keys of yarn-site.xml
 }
 
@@ -42,7 +45,10 @@ type Hadoop struct {
 	NameNodeWeb string   // host:port of WebHDFS; empty where the HDFS is another cluster's
 	Dir         string   // all of its state; logs are in Dir/log
 	ConfDir     string   // what a client needs: core-site.xml, hdfs-site.xml, yarn-site.xml
+	Krb5Conf    string   // empty without Kerberos
 
+	mu          sync.Mutex
+	logins      map[string]*client.Client
 	dataNodeWeb string
 	superuser   string
 	java        string
@@ -81,21 +87,14 @@ func StartHadoop(t T, o HadoopOptions) *Hadoop {
 		t.Fatalf("%v", err)
 	}
 	h := &Hadoop{Dir: dir, superuser: me.Username, java: Java(t), lib: hadoopLib(t, o.Version), t: t}
-	reaped := h.reaper()
-	t.Cleanup(func() {
-		for _, d := range h.daemons {
-			h.end(d, syscall.SIGKILL)
+	h.endWithTest()
+	if o.Kerberos {
+		if o.FS != "" {
+			t.Fatalf("a cluster with Kerberos has an HDFS of its own: its KDC knows no other")
 		}
-		Until(t, 30*time.Second, "no process of the cluster is left", func() bool {
-			left := h.Processes()
-			for _, pid := range left { // containers outlive a NodeManager that is killed
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-			}
-			return len(left) == 0
-		})
-		reaped()
-		_ = os.RemoveAll(dir)
-	})
+		h.superuser = "nn"
+		h.startKDC()
+	}
 	h.configure(o)
 
 	for _, d := range h.resourceManagers() {
@@ -123,6 +122,26 @@ func StartHadoop(t T, o HadoopOptions) *Hadoop {
 		h.directories()
 	}
 	return h
+}
+
+// endWithTest ends the daemons and the containers with the test, and removes the directory.
+func (h *Hadoop) endWithTest() {
+	h.t.Helper()
+	reaped := h.reaper()
+	h.t.Cleanup(func() {
+		for _, d := range h.daemons {
+			h.end(d, syscall.SIGKILL)
+		}
+		Until(h.t, 30*time.Second, "no process of the cluster is left", func() bool {
+			left := h.Processes()
+			for _, pid := range left { // containers outlive a NodeManager that is killed
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+			return len(left) == 0
+		})
+		reaped()
+		_ = os.RemoveAll(h.Dir)
+	})
 }
 
 // hadoopLib fetches a version of Hadoop: the jars of the four servers and of rmadmin, with all they need, in jars.
@@ -178,6 +197,9 @@ func (h *Hadoop) command(class string, heap int, conf string, args ...string) *e
 	for _, pkg := range []string{"java.lang", "java.lang.reflect", "java.io", "java.net", "java.nio", "java.util", "java.util.concurrent",
 		"sun.nio.ch", "sun.security.action"} {
 		line = append(line, "--add-opens=java.base/"+pkg+"=ALL-UNNAMED")
+	}
+	if h.Krb5Conf != "" {
+		line = append(line, "-Djava.security.krb5.conf="+h.Krb5Conf, "--add-exports=java.security.jgss/sun.security.krb5=ALL-UNNAMED")
 	}
 	line = append(line, "-cp", strings.Join([]string{conf, h.lib, filepath.Join(h.lib, "jars", "*")}, ":"), class)
 	cmd := exec.CommandContext(context.Background(), java, append(line, args...)...)
@@ -327,10 +349,15 @@ func (h *Hadoop) WaitNodes() {
 	}
 }
 
-// HDFS is a client that acts as a user. It is closed when the cluster ends.
+// HDFS is a client that acts as a user, by the user's keytab where the cluster wants Kerberos. It is closed when the
+// cluster ends.
 func (h *Hadoop) HDFS(name string) *hdfs.Client {
 	h.t.Helper()
-	c, err := hdfs.NewClient(hdfs.ClientOptions{Addresses: []string{h.NameNode}, User: name})
+	o := hdfs.ClientOptions{Addresses: []string{h.NameNode}, User: name}
+	if h.Krb5Conf != "" {
+		o.KerberosClient, o.KerberosServicePrincipleName = h.login(name), "nn/localhost"
+	}
+	c, err := hdfs.NewClient(o)
 	if err != nil {
 		h.t.Fatalf("HDFS as %s: %v", name, err)
 	}

@@ -69,11 +69,15 @@ func (h *Hadoop) configure(o HadoopOptions) {
 		}
 	}
 	free := &addresses{ports: steadyPorts(h.t, 16+4*o.Nodes), web: "127.0.0.1"}
+	if h.Krb5Conf != "" {
+		free.web = "localhost" // the principal is HTTP/localhost
+	}
 	h.NameNode = o.FS
 	if o.FS == "" {
 		h.NameNode, h.NameNodeWeb, h.dataNodeWeb = free.next(), free.page(), free.page()
 	}
 	core, dfs, yarn := h.clientCore(), h.clientDFS(), h.clientYARN(o, free)
+	h.secure(core, dfs, yarn, false)
 	maps.Copy(yarn, o.Site)
 	h.ConfDir = filepath.Join(h.Dir, "conf", "client")
 	core.write(h.t, h.ConfDir, "core-site.xml")
@@ -83,6 +87,7 @@ func (h *Hadoop) configure(o HadoopOptions) {
 	core["hadoop.tmp.dir"] = filepath.Join(h.Dir, "tmp")
 	maps.Copy(dfs, h.serverDFS(free))
 	maps.Copy(yarn, h.serverYARN(o))
+	h.secure(core, dfs, yarn, true)
 	maps.Copy(yarn, o.Site)
 	add := func(name, class string, heap int, more site) *hadoopDaemon {
 		dir := filepath.Join(h.Dir, "conf", name)
@@ -100,20 +105,8 @@ func (h *Hadoop) configure(o HadoopOptions) {
 		add("namenode", "hdfs.server.namenode.NameNode", 256, nil)
 		add("datanode", "hdfs.server.datanode.DataNode", 256, nil)
 	}
-	for i, web := range h.RMs {
-		name, more := "resourcemanager", site{}
-		if o.HA {
-			more["yarn.resourcemanager.ha.id"] = rmID(i)
-		}
-		if i > 0 {
-			name += strconv.Itoa(i + 1)
-		}
-		fair := filepath.Join(h.Dir, "conf", name, "fair-scheduler.xml")
-		more["yarn.scheduler.fair.allocation.file"] = fair
-		rm := add(name, "yarn.server.resourcemanager.ResourceManager", 384, more)
-		rm.id, rm.web = rmID(i), web
-		capacityQueues(o.Label).write(h.t, rm.conf, "capacity-scheduler.xml")
-		writeFile(h.t, rm.conf, filepath.Base(fair), fairQueues)
+	for i := range h.RMs {
+		h.resourceManager(o, i, add)
 	}
 	for n := 1; n <= o.Nodes; n++ {
 		name := "nodemanager" + strconv.Itoa(n)
@@ -124,6 +117,23 @@ func (h *Hadoop) configure(o HadoopOptions) {
 		d := add(name, "yarn.server.nodemanager.NodeManager", 256, more)
 		_, d.port, _ = strings.Cut(more["yarn.nodemanager.address"], ":")
 	}
+}
+
+func (h *Hadoop) resourceManager(o HadoopOptions, i int, add func(name, class string, heap int, more site) *hadoopDaemon) {
+	h.t.Helper()
+	name, more := "resourcemanager", site{}
+	if o.HA {
+		more["yarn.resourcemanager.ha.id"] = rmID(i)
+	}
+	if i > 0 {
+		name += strconv.Itoa(i + 1)
+	}
+	fair := filepath.Join(h.Dir, "conf", name, "fair-scheduler.xml")
+	more["yarn.scheduler.fair.allocation.file"] = fair
+	d := add(name, "yarn.server.resourcemanager.ResourceManager", 384, more)
+	d.id, d.web = rmID(i), h.RMs[i]
+	capacityQueues(o.Label).write(h.t, d.conf, "capacity-scheduler.xml")
+	writeFile(h.t, d.conf, filepath.Base(fair), fairQueues)
 }
 
 func (h *Hadoop) clientCore() site {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 )
@@ -14,17 +13,17 @@ import (
 func (h *Hadoop) serves(d *hadoopDaemon) bool {
 	switch d.name {
 	case "resourcemanager", "resourcemanager2":
-		state := haState(d)
+		state := h.haState(d)
 		return state == "ACTIVE" || state == "STANDBY" && len(h.RMs) > 1
 	case "namenode":
 		var info struct{ Safemode string }
-		return bean(h.NameNodeWeb, "NameNode,name=NameNodeInfo", &info) == nil && info.Safemode == ""
+		return h.bean(h.NameNodeWeb, "NameNode,name=NameNodeInfo", &info) == nil && info.Safemode == ""
 	case "datanode":
 		// The NameNode counts a killed one as live for minutes, so it is asked itself as well.
 		var state struct{ NumLiveDataNodes int }
 		var info struct{ BPServiceActorInfo string }
-		return bean(h.NameNodeWeb, "NameNode,name=FSNamesystemState", &state) == nil && state.NumLiveDataNodes == 1 &&
-			bean(h.dataNodeWeb, "DataNode,name=DataNodeInfo", &info) == nil && strings.Contains(info.BPServiceActorInfo, `"RUNNING"`)
+		return h.bean(h.NameNodeWeb, "NameNode,name=FSNamesystemState", &state) == nil && state.NumLiveDataNodes == 1 &&
+			h.bean(h.dataNodeWeb, "DataNode,name=DataNodeInfo", &info) == nil && strings.Contains(info.BPServiceActorInfo, `"RUNNING"`)
 	default:
 		return h.nodeRuns(d)
 	}
@@ -42,7 +41,7 @@ func (h *Hadoop) nodeRuns(d *hadoopDaemon) bool {
 		}
 	}
 	rm := h.active()
-	if rm == nil || getJSON("http://"+rm.web+"/ws/v1/cluster/nodes", &r) != nil {
+	if rm == nil || h.getJSON("http://"+rm.web+"/ws/v1/cluster/nodes", &r) != nil {
 		return false
 	}
 	for _, n := range r.Nodes.Node {
@@ -56,13 +55,13 @@ func (h *Hadoop) nodeRuns(d *hadoopDaemon) bool {
 func (h *Hadoop) addLabel(label string) {
 	h.t.Helper()
 	body := fmt.Sprintf(`{"nodeLabelInfo":[{"name":%q,"exclusivity":true}]}`, label)
-	at := "http://" + h.RM + "/ws/v1/cluster/add-node-labels?user.name=" + url.QueryEscape(h.superuser)
+	at := "http://" + h.RM + "/ws/v1/cluster/add-node-labels"
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, at, strings.NewReader(body))
 	if err != nil {
 		h.t.Fatalf("%v", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := h.HTTP(h.superuser).Do(req)
 	if err != nil {
 		h.t.Fatalf("add the label %s: %v", label, err)
 	}
@@ -74,9 +73,9 @@ func (h *Hadoop) addLabel(label string) {
 }
 
 // bean reads one of the beans that a daemon of HDFS shows.
-func bean(address, name string, into any) error {
+func (h *Hadoop) bean(address, name string, into any) error {
 	var r struct{ Beans []json.RawMessage }
-	if err := getJSON("http://"+address+"/jmx?qry=Hadoop:service="+name, &r); err != nil {
+	if err := h.getJSON("http://"+address+"/jmx?qry=Hadoop:service="+name, &r); err != nil {
 		return err
 	}
 	if len(r.Beans) != 1 {
@@ -85,14 +84,14 @@ func bean(address, name string, into any) error {
 	return json.Unmarshal(r.Beans[0], into)
 }
 
-func getJSON(at string, into any) error {
+func (h *Hadoop) getJSON(at string, into any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := h.HTTP(h.superuser).Do(req)
 	if err != nil {
 		return err
 	}

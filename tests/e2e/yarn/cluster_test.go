@@ -137,11 +137,15 @@ func TestTheOtherResourceManager(t *testing.T) {
 func sleep(t *testing.T, h *testbed.Hadoop) (id string) {
 	t.Helper()
 	id = newApplication(t, h, "user.name=ann")
-	code, said := call(t, http.MethodPost, h.RM, "?user.name=ann", `{"application-id":"`+id+`","application-name":"sleeper","queue":"etl",
-		"resource":{"memory":128,"vCores":1},"am-container-spec":{"commands":{"command":"exec sleep 3600"}}}`)
+	code, said := call(t, http.MethodPost, h.RM, "?user.name=ann", sleepBody(id))
 	require.Equal(t, http.StatusAccepted, code, said)
 	testbed.Until(t, time.Minute, "the container runs", func() bool { return sleeper(h) != 0 })
 	return id
+}
+
+func sleepBody(id string) string {
+	return `{"application-id":"` + id + `","application-name":"sleeper","queue":"etl",
+		"resource":{"memory":128,"vCores":1},"am-container-spec":{"commands":{"command":"exec sleep 3600"}}}`
 }
 
 // sleeper finds the process of the container that sleeps.
@@ -159,6 +163,12 @@ func newApplication(t *testing.T, h *testbed.Hadoop, query string) string {
 	t.Helper()
 	code, said := call(t, http.MethodPost, h.RM, "/new-application?"+query, "")
 	require.Equal(t, http.StatusOK, code, said)
+	return applicationID(t, said)
+}
+
+// applicationID is in the answer to new-application.
+func applicationID(t *testing.T, said string) string {
+	t.Helper()
 	var r struct {
 		ID string `json:"application-id"`
 	}
@@ -168,10 +178,15 @@ func newApplication(t *testing.T, h *testbed.Hadoop, query string) string {
 
 func call(t *testing.T, method, rm, path, body string) (code int, said string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), method, "http://"+rm+"/ws/v1/cluster/apps"+path, strings.NewReader(body))
+	return ask(t, http.DefaultClient, method, "http://"+rm+"/ws/v1/cluster/apps"+path, body)
+}
+
+func ask(t *testing.T, c *http.Client, method, at, body string) (code int, said string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), method, at, strings.NewReader(body))
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := c.Do(req)
 	require.NoError(t, err)
 	defer func() { _ = resp.Body.Close() }()
 	data, err := io.ReadAll(resp.Body)
