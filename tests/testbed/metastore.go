@@ -32,6 +32,9 @@ type Metastore struct {
 func StartMetastore(t T, o MetastoreOptions) *Metastore {
 	t.Helper()
 	h := o.Hadoop
+	if h.Krb5Conf != "" {
+		t.Fatalf("the metastore asks nobody who they are: it cannot serve a cluster with Kerberos")
+	}
 	h.directory("/warehouse", h.superuser, 0o1777)
 	dir, err := os.MkdirTemp(h.Dir, "metastore-")
 	if err != nil {
