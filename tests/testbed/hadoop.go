@@ -2,22 +2,21 @@ package testbed
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/colinmarc/hdfs/v2"
+	"github.com/jcmturner/gokrb5/v8/client"
 )
 
 // HadoopVersion is the Hadoop that the tests run on.
@@ -30,20 +29,26 @@ type HadoopOptions struct {
 	Scheduler string            // "capacity", which is the default, or "fair"
 	FS        string            // the NameNode, host:port, of another cluster, to share its HDFS
 	Version   string            // of Hadoop; empty for HadoopVersion
+	HA        bool              // two ResourceManagers, of which the first is active until Activate is called
+	Kerberos  bool              // with a KDC of its own, and SPNEGO on every page; see NeedKDC
 	Site      map[string]string // more keys of yarn-site.xml
 }
 
 // Hadoop is a running cluster: a NameNode and a DataNode, a ResourceManager and NodeManagers, each a process, on 127.0.0.1
 // alone. Queues are root.default, root.etl and root.bi, users ann and bob have a home, and "sluice" may act for anybody.
 //
-// Daemons are named namenode, datanode, resourcemanager, nodemanager1 and nodemanager2.
+// Daemons are named namenode, datanode, resourcemanager, resourcemanager2, nodemanager1 and nodemanager2.
 type Hadoop struct {
-	RM       string // host:port of the ResourceManager's web services
-	NameNode string // host:port that follows hdfs://
-	Dir      string // all of its state; logs are in Dir/log
-	ConfDir  string // what a client needs: core-site.xml, hdfs-site.xml, yarn-site.xml
+	RM          string   // host:port of the web services of the ResourceManager, of two the first
+	RMs         []string // those of both
+	NameNode    string   // host:port that follows hdfs://
+	NameNodeWeb string   // host:port of WebHDFS; empty where the HDFS is another cluster's
+	Dir         string   // all of its state; logs are in Dir/log
+	ConfDir     string   // what a client needs: core-site.xml, hdfs-site.xml, yarn-site.xml
+	Krb5Conf    string   // empty without Kerberos
 
-	nameNodeWeb string
+	mu          sync.Mutex
+	logins      map[string]*client.Client
 	dataNodeWeb string
 	superuser   string
 	java        string
@@ -57,6 +62,7 @@ type hadoopDaemon struct {
 	heap        int // MB
 	conf        string
 	port        string        // of a NodeManager, which is known by it
+	id, web     string        // of a ResourceManager
 	cmd         *exec.Cmd     // nil while it is stopped
 	ended       chan struct{} // of cmd
 	began       time.Time
@@ -81,28 +87,26 @@ func StartHadoop(t T, o HadoopOptions) *Hadoop {
 		t.Fatalf("%v", err)
 	}
 	h := &Hadoop{Dir: dir, superuser: me.Username, java: Java(t), lib: hadoopLib(t, o.Version), t: t}
-	reaped := h.reaper()
-	t.Cleanup(func() {
-		for _, d := range h.daemons {
-			h.end(d, syscall.SIGKILL)
+	h.endWithTest()
+	if o.Kerberos {
+		if o.FS != "" {
+			t.Fatalf("a cluster with Kerberos has an HDFS of its own: its KDC knows no other")
 		}
-		Until(t, 30*time.Second, "no process of the cluster is left", func() bool {
-			left := h.Processes()
-			for _, pid := range left { // containers outlive a NodeManager that is killed
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-			}
-			return len(left) == 0
-		})
-		reaped()
-		_ = os.RemoveAll(dir)
-	})
+		h.superuser = "nn"
+		h.startKDC()
+	}
 	h.configure(o)
 
-	h.launch("resourcemanager")
+	for _, d := range h.resourceManagers() {
+		h.launch(d.name)
+	}
 	if o.FS == "" {
 		h.format()
 		h.launch("namenode")
 		h.launch("datanode")
+	}
+	if o.HA {
+		h.Activate("resourcemanager")
 	}
 	if o.Label != "" { // a node in a partition that the ResourceManager does not know is refused
 		h.await("resourcemanager")
@@ -120,15 +124,36 @@ func StartHadoop(t T, o HadoopOptions) *Hadoop {
 	return h
 }
 
-// hadoopLib fetches a version of Hadoop: the jars of the four servers, with all they need, in jars.
+// endWithTest ends the daemons and the containers with the test, and removes the directory.
+func (h *Hadoop) endWithTest() {
+	h.t.Helper()
+	reaped := h.reaper()
+	h.t.Cleanup(func() {
+		for _, d := range h.daemons {
+			h.end(d, syscall.SIGKILL)
+		}
+		Until(h.t, 30*time.Second, "no process of the cluster is left", func() bool {
+			left := h.Processes()
+			for _, pid := range left { // containers outlive a NodeManager that is killed
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+			return len(left) == 0
+		})
+		reaped()
+		_ = os.RemoveAll(h.Dir)
+	})
+}
+
+// hadoopLib fetches a version of Hadoop: the jars of the four servers and of rmadmin, with all they need, in jars.
 func hadoopLib(t T, version string) string {
 	t.Helper()
-	return cached(t, "hadoop-servers-"+version, func(dir string) error {
+	return cached(t, "hadoop-"+version, func(dir string) error {
 		var pom strings.Builder
 		pom.WriteString(`<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>testbed</groupId>` +
 			"<artifactId>hadoop-servers</artifactId><version>1</version><packaging>pom</packaging><dependencies>\n")
 		// The ResourceManager loads a class of the timeline service even where there is none.
-		parts := []string{"common", "hdfs", "hdfs-client", "yarn-server-resourcemanager", "yarn-server-nodemanager", "yarn-server-timelineservice"}
+		parts := []string{"common", "hdfs", "hdfs-client", "yarn-server-resourcemanager", "yarn-server-nodemanager", "yarn-server-timelineservice",
+			"yarn-client"}
 		for _, part := range parts {
 			fmt.Fprintf(&pom, "<dependency><groupId>org.apache.hadoop</groupId><artifactId>hadoop-%s</artifactId><version>%s</version></dependency>\n", part, version)
 		}
@@ -172,6 +197,9 @@ func (h *Hadoop) command(class string, heap int, conf string, args ...string) *e
 	for _, pkg := range []string{"java.lang", "java.lang.reflect", "java.io", "java.net", "java.nio", "java.util", "java.util.concurrent",
 		"sun.nio.ch", "sun.security.action"} {
 		line = append(line, "--add-opens=java.base/"+pkg+"=ALL-UNNAMED")
+	}
+	if h.Krb5Conf != "" {
+		line = append(line, "-Djava.security.krb5.conf="+h.Krb5Conf, "--add-exports=java.security.jgss/sun.security.krb5=ALL-UNNAMED")
 	}
 	line = append(line, "-cp", strings.Join([]string{conf, h.lib, filepath.Join(h.lib, "jars", "*")}, ":"), class)
 	cmd := exec.CommandContext(context.Background(), java, append(line, args...)...)
@@ -222,7 +250,7 @@ func (h *Hadoop) launch(name string) {
 }
 
 // Start starts a daemon that was killed or stopped, on the same ports and state, and waits until it serves again. The
-// ResourceManager does so before its nodes are back; WaitNodes waits for them.
+// ResourceManager does so before its nodes are back; WaitNodes waits for them. One of two ResourceManagers is standby then.
 func (h *Hadoop) Start(name string) {
 	h.t.Helper()
 	h.launch(name)
@@ -311,49 +339,6 @@ func (h *Hadoop) tail(d *hadoopDaemon) string {
 	return log[max(0, len(log)-8<<10):]
 }
 
-func (h *Hadoop) serves(d *hadoopDaemon) bool {
-	switch d.name {
-	case "resourcemanager":
-		var r struct {
-			ClusterInfo struct{ HAState string }
-		}
-		return getJSON("http://"+h.RM+"/ws/v1/cluster/info", &r) == nil && r.ClusterInfo.HAState == "ACTIVE"
-	case "namenode":
-		var info struct{ Safemode string }
-		return bean(h.nameNodeWeb, "NameNode,name=NameNodeInfo", &info) == nil && info.Safemode == ""
-	case "datanode":
-		// The NameNode counts a killed one as live for minutes, so it is asked itself as well.
-		var state struct{ NumLiveDataNodes int }
-		var info struct{ BPServiceActorInfo string }
-		return bean(h.nameNodeWeb, "NameNode,name=FSNamesystemState", &state) == nil && state.NumLiveDataNodes == 1 &&
-			bean(h.dataNodeWeb, "DataNode,name=DataNodeInfo", &info) == nil && strings.Contains(info.BPServiceActorInfo, `"RUNNING"`)
-	default:
-		return h.nodeRuns(d)
-	}
-}
-
-// nodeRuns says whether the ResourceManager has heard of a NodeManager since it and the NodeManager have started.
-func (h *Hadoop) nodeRuns(d *hadoopDaemon) bool {
-	var r struct {
-		Nodes struct {
-			Node []struct {
-				ID               string
-				State            string
-				LastHealthUpdate int64
-			}
-		}
-	}
-	if getJSON("http://"+h.RM+"/ws/v1/cluster/nodes", &r) != nil {
-		return false
-	}
-	for _, n := range r.Nodes.Node {
-		if strings.HasSuffix(n.ID, ":"+d.port) && n.State == "RUNNING" && n.LastHealthUpdate >= d.began.UnixMilli() {
-			return true
-		}
-	}
-	return false
-}
-
 // WaitNodes waits until the ResourceManager counts on every NodeManager that was started.
 func (h *Hadoop) WaitNodes() {
 	h.t.Helper()
@@ -364,10 +349,15 @@ func (h *Hadoop) WaitNodes() {
 	}
 }
 
-// HDFS is a client that acts as a user. It is closed when the cluster ends.
+// HDFS is a client that acts as a user, by the user's keytab where the cluster wants Kerberos. It is closed when the
+// cluster ends.
 func (h *Hadoop) HDFS(name string) *hdfs.Client {
 	h.t.Helper()
-	c, err := hdfs.NewClient(hdfs.ClientOptions{Addresses: []string{h.NameNode}, User: name})
+	o := hdfs.ClientOptions{Addresses: []string{h.NameNode}, User: name}
+	if h.Krb5Conf != "" {
+		o.KerberosClient, o.KerberosServicePrincipleName = h.login(name), "nn/localhost"
+	}
+	c, err := hdfs.NewClient(o)
 	if err != nil {
 		h.t.Fatalf("HDFS as %s: %v", name, err)
 	}
@@ -377,47 +367,26 @@ func (h *Hadoop) HDFS(name string) *hdfs.Client {
 
 func (h *Hadoop) directories() {
 	h.t.Helper()
-	c := h.HDFS(h.superuser)
-	for _, d := range []struct {
-		path, owner string
-		mode        os.FileMode
-	}{
-		{"/tmp", h.superuser, 0o1777},
-		{"/apps", h.superuser, 0o755},
-		{"/user", h.superuser, 0o755},
-		{"/user/ann", "ann", 0o750},
-		{"/user/bob", "bob", 0o750},
-	} {
-		err := c.MkdirAll(d.path, d.mode)
-		if err == nil {
-			err = c.Chmod(d.path, d.mode) // whatever the umask
-		}
-		if err == nil {
-			err = c.Chown(d.path, d.owner, d.owner)
-		}
-		if err != nil {
-			h.t.Fatalf("make %s in HDFS: %v", d.path, err)
-		}
-	}
+	h.directory("/tmp", h.superuser, 0o1777)
+	h.directory("/apps", h.superuser, 0o755)
+	h.directory("/user", h.superuser, 0o755)
+	h.directory("/user/ann", "ann", 0o750)
+	h.directory("/user/bob", "bob", 0o750)
 }
 
-func (h *Hadoop) addLabel(label string) {
+// directory makes one in HDFS, or changes the owner and mode of one that is there.
+func (h *Hadoop) directory(path, owner string, mode os.FileMode) {
 	h.t.Helper()
-	body := fmt.Sprintf(`{"nodeLabelInfo":[{"name":%q,"exclusivity":true}]}`, label)
-	at := "http://" + h.RM + "/ws/v1/cluster/add-node-labels?user.name=" + url.QueryEscape(h.superuser)
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, at, strings.NewReader(body))
-	if err != nil {
-		h.t.Fatalf("%v", err)
+	c := h.HDFS(h.superuser)
+	err := c.MkdirAll(path, mode)
+	if err == nil {
+		err = c.Chmod(path, mode) // whatever the umask
 	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		h.t.Fatalf("add the label %s: %v", label, err)
+	if err == nil {
+		err = c.Chown(path, owner, owner)
 	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		said, _ := io.ReadAll(resp.Body)
-		h.t.Fatalf("add the label %s: %s: %s", label, resp.Status, said)
+	if err != nil {
+		h.t.Fatalf("make %s in HDFS: %v", path, err)
 	}
 }
 
@@ -462,36 +431,6 @@ func (h *Hadoop) Processes() []int {
 		}
 	}
 	return out
-}
-
-// bean reads one of the beans that a daemon of HDFS shows.
-func bean(address, name string, into any) error {
-	var r struct{ Beans []json.RawMessage }
-	if err := getJSON("http://"+address+"/jmx?qry=Hadoop:service="+name, &r); err != nil {
-		return err
-	}
-	if len(r.Beans) != 1 {
-		return fmt.Errorf("%s has %d beans %s", address, len(r.Beans), name)
-	}
-	return json.Unmarshal(r.Beans[0], into)
-}
-
-func getJSON(at string, into any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s", at, resp.Status)
-	}
-	return json.NewDecoder(resp.Body).Decode(into)
 }
 
 // steadyPorts are free ones outside the range from which the kernel gives ports to whoever connects: a daemon must find

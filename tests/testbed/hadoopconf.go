@@ -44,6 +44,22 @@ log4j.appender.out.layout=org.apache.log4j.PatternLayout
 log4j.appender.out.layout.ConversionPattern=%d{HH:mm:ss,SSS} %-5p %c{1}: %m%n
 `
 
+// addresses are free ones on loopback.
+type addresses struct {
+	ports []string
+	web   string // the host of web pages, as Kerberos knows it
+}
+
+func (a *addresses) port() string {
+	port := a.ports[0]
+	a.ports = a.ports[1:]
+	return port
+}
+
+func (a *addresses) next() string { return "127.0.0.1:" + a.port() }
+
+func (a *addresses) page() string { return a.web + ":" + a.port() }
+
 // configure chooses ports, writes a configuration directory for each daemon and one for clients, and lists the daemons.
 func (h *Hadoop) configure(o HadoopOptions) {
 	h.t.Helper()
@@ -52,18 +68,76 @@ func (h *Hadoop) configure(o HadoopOptions) {
 			h.t.Fatalf("%v", err)
 		}
 	}
-	ports := steadyPorts(h.t, 10+4*o.Nodes)
-	address := func() string {
-		port := ports[0]
-		ports = ports[1:]
-		return "127.0.0.1:" + port
+	free := &addresses{ports: steadyPorts(h.t, 16+4*o.Nodes), web: "127.0.0.1"}
+	if h.Krb5Conf != "" {
+		free.web = "localhost" // the principal is HTTP/localhost
 	}
-	h.RM, h.NameNode, h.nameNodeWeb, h.dataNodeWeb = address(), o.FS, address(), address()
+	h.NameNode = o.FS
 	if o.FS == "" {
-		h.NameNode = address()
+		h.NameNode, h.NameNodeWeb, h.dataNodeWeb = free.next(), free.page(), free.page()
 	}
+	core, dfs, yarn := h.clientCore(), h.clientDFS(), h.clientYARN(o, free)
+	h.secure(core, dfs, yarn, false)
+	maps.Copy(yarn, o.Site)
+	h.ConfDir = filepath.Join(h.Dir, "conf", "client")
+	core.write(h.t, h.ConfDir, "core-site.xml")
+	dfs.write(h.t, h.ConfDir, "hdfs-site.xml")
+	yarn.write(h.t, h.ConfDir, "yarn-site.xml")
 
-	core := site{
+	core["hadoop.tmp.dir"] = filepath.Join(h.Dir, "tmp")
+	maps.Copy(dfs, h.serverDFS(free))
+	maps.Copy(yarn, h.serverYARN(o))
+	h.secure(core, dfs, yarn, true)
+	maps.Copy(yarn, o.Site)
+	add := func(name, class string, heap int, more site) *hadoopDaemon {
+		dir := filepath.Join(h.Dir, "conf", name)
+		mine := maps.Clone(yarn)
+		maps.Copy(mine, more)
+		core.write(h.t, dir, "core-site.xml")
+		dfs.write(h.t, dir, "hdfs-site.xml")
+		mine.write(h.t, dir, "yarn-site.xml")
+		writeFile(h.t, dir, "log4j.properties", hadoopLogging)
+		d := &hadoopDaemon{name: name, class: "org.apache.hadoop." + class, heap: heap, conf: dir}
+		h.daemons = append(h.daemons, d)
+		return d
+	}
+	if o.FS == "" {
+		add("namenode", "hdfs.server.namenode.NameNode", 256, nil)
+		add("datanode", "hdfs.server.datanode.DataNode", 256, nil)
+	}
+	for i := range h.RMs {
+		h.resourceManager(o, i, add)
+	}
+	for n := 1; n <= o.Nodes; n++ {
+		name := "nodemanager" + strconv.Itoa(n)
+		more := h.nodeYARN(name, free)
+		if n == o.Nodes && o.Label != "" {
+			more["yarn.nodemanager.node-labels.provider.configured-node-partition"] = o.Label
+		}
+		d := add(name, "yarn.server.nodemanager.NodeManager", 256, more)
+		_, d.port, _ = strings.Cut(more["yarn.nodemanager.address"], ":")
+	}
+}
+
+func (h *Hadoop) resourceManager(o HadoopOptions, i int, add func(name, class string, heap int, more site) *hadoopDaemon) {
+	h.t.Helper()
+	name, more := "resourcemanager", site{}
+	if o.HA {
+		more["yarn.resourcemanager.ha.id"] = rmID(i)
+	}
+	if i > 0 {
+		name += strconv.Itoa(i + 1)
+	}
+	fair := filepath.Join(h.Dir, "conf", name, "fair-scheduler.xml")
+	more["yarn.scheduler.fair.allocation.file"] = fair
+	d := add(name, "yarn.server.resourcemanager.ResourceManager", 384, more)
+	d.id, d.web = rmID(i), h.RMs[i]
+	capacityQueues(o.Label).write(h.t, d.conf, "capacity-scheduler.xml")
+	writeFile(h.t, d.conf, filepath.Base(fair), fairQueues)
+}
+
+func (h *Hadoop) clientCore() site {
+	return site{
 		"fs.defaultFS":                  "hdfs://" + h.NameNode,
 		"hadoop.proxyuser.sluice.hosts": "*",
 		"hadoop.proxyuser.sluice.users": "*",
@@ -72,43 +146,69 @@ func (h *Hadoop) configure(o HadoopOptions) {
 		// Who has lost a daemon finds it again soon.
 		"ipc.client.connect.retry.interval": "200",
 	}
-	dfs := site{
+}
+
+func (h *Hadoop) clientDFS() site {
+	s := site{
 		"dfs.replication":         "1",
 		"dfs.permissions.enabled": "true",
 	}
-	yarn := site{
-		"yarn.acl.enable":                               "true",
-		"yarn.admin.acl":                                h.superuser,
-		"yarn.resourcemanager.hostname":                 "127.0.0.1",
-		"yarn.resourcemanager.webapp.address":           h.RM,
-		"yarn.resourcemanager.address":                  address(),
-		"yarn.resourcemanager.scheduler.address":        address(),
-		"yarn.resourcemanager.resource-tracker.address": address(),
-		"yarn.resourcemanager.admin.address":            address(),
+	if h.NameNodeWeb != "" {
+		s["dfs.namenode.http-address"] = h.NameNodeWeb
+	}
+	return s
+}
+
+// rmID is what the configuration calls a ResourceManager of two.
+func rmID(i int) string { return "rm" + strconv.Itoa(i+1) }
+
+func (h *Hadoop) clientYARN(o HadoopOptions, free *addresses) site {
+	s := site{
+		"yarn.acl.enable": "true",
+		"yarn.admin.acl":  h.superuser,
 		// An application that has lost the ResourceManager is to find it again soon, too.
 		"yarn.resourcemanager.connect.retry-interval.ms": "500",
 	}
-	maps.Copy(yarn, o.Site)
-	h.ConfDir = filepath.Join(h.Dir, "conf", "client")
-	core.write(h.t, h.ConfDir, "core-site.xml")
-	dfs.write(h.t, h.ConfDir, "hdfs-site.xml")
-	yarn.write(h.t, h.ConfDir, "yarn-site.xml")
+	suffixes := []string{""}
+	if o.HA {
+		suffixes = []string{"." + rmID(0), "." + rmID(1)}
+		maps.Copy(s, site{
+			"yarn.resourcemanager.cluster-id":                    "testbed",
+			"yarn.resourcemanager.ha.enabled":                    "true",
+			"yarn.resourcemanager.ha.rm-ids":                     rmID(0) + "," + rmID(1),
+			"yarn.resourcemanager.ha.automatic-failover.enabled": "false",
+		})
+	}
+	for _, suffix := range suffixes {
+		web := free.page()
+		h.RMs = append(h.RMs, web)
+		s["yarn.resourcemanager.hostname"+suffix] = "127.0.0.1"
+		s["yarn.resourcemanager.webapp.address"+suffix] = web
+		for _, service := range []string{"", "scheduler.", "resource-tracker.", "admin."} {
+			s["yarn.resourcemanager."+service+"address"+suffix] = free.next()
+		}
+	}
+	h.RM = h.RMs[0]
+	return s
+}
 
-	core["hadoop.tmp.dir"] = filepath.Join(h.Dir, "tmp")
-	maps.Copy(dfs, site{
+func (h *Hadoop) serverDFS(free *addresses) site {
+	return site{
 		"dfs.namenode.name.dir":                                "file://" + filepath.Join(h.Dir, "namenode"),
-		"dfs.namenode.http-address":                            h.nameNodeWeb,
 		"dfs.namenode.handler.count":                           "4",
 		"dfs.namenode.safemode.extension":                      "0",
 		"dfs.datanode.data.dir":                                "file://" + filepath.Join(h.Dir, "datanode"),
 		"dfs.datanode.hostname":                                "localhost",
-		"dfs.datanode.address":                                 address(),
-		"dfs.datanode.ipc.address":                             address(),
+		"dfs.datanode.address":                                 free.next(),
+		"dfs.datanode.ipc.address":                             free.next(),
 		"dfs.datanode.http.address":                            h.dataNodeWeb,
 		"dfs.heartbeat.interval":                               "1",
 		"dfs.namenode.datanode.registration.ip-hostname-check": "false",
-	})
-	maps.Copy(yarn, site{
+	}
+}
+
+func (h *Hadoop) serverYARN(o HadoopOptions) site {
+	s := site{
 		"yarn.resourcemanager.recovery.enabled":                                         "true",
 		"yarn.resourcemanager.store.class":                                              "org.apache.hadoop.yarn.server.resourcemanager.recovery.FileSystemRMStateStore",
 		"yarn.resourcemanager.fs.state-store.uri":                                       "file://" + filepath.Join(h.Dir, "resourcemanager"),
@@ -130,58 +230,29 @@ func (h *Hadoop) configure(o HadoopOptions) {
 		"yarn.nodemanager.recovery.enabled":                                             "true",
 		"yarn.nodemanager.disk-health-checker.min-free-space-per-disk-mb":               "512",
 		"yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage": "99",
-	})
+	}
 	const schedulers = "org.apache.hadoop.yarn.server.resourcemanager.scheduler."
 	switch o.Scheduler {
 	case "", "capacity":
-		yarn["yarn.resourcemanager.scheduler.class"] = schedulers + "capacity.CapacityScheduler"
+		s["yarn.resourcemanager.scheduler.class"] = schedulers + "capacity.CapacityScheduler"
 	case "fair":
-		yarn["yarn.resourcemanager.scheduler.class"] = schedulers + "fair.FairScheduler"
+		s["yarn.resourcemanager.scheduler.class"] = schedulers + "fair.FairScheduler"
 	default:
 		h.t.Fatalf("there is no scheduler %q", o.Scheduler)
 	}
-	maps.Copy(yarn, o.Site)
+	return s
+}
 
-	conf := func(name string, more site) string {
-		dir := filepath.Join(h.Dir, "conf", name)
-		mine := maps.Clone(yarn)
-		maps.Copy(mine, more)
-		core.write(h.t, dir, "core-site.xml")
-		dfs.write(h.t, dir, "hdfs-site.xml")
-		mine.write(h.t, dir, "yarn-site.xml")
-		writeFile(h.t, dir, "log4j.properties", hadoopLogging)
-		return dir
-	}
-	add := func(name, class string, heap int, more site) *hadoopDaemon {
-		d := &hadoopDaemon{name: name, class: "org.apache.hadoop." + class, heap: heap, conf: conf(name, more)}
-		h.daemons = append(h.daemons, d)
-		return d
-	}
-	if o.FS == "" {
-		add("namenode", "hdfs.server.namenode.NameNode", 256, nil)
-		add("datanode", "hdfs.server.datanode.DataNode", 256, nil)
-	}
-	fair := filepath.Join(h.Dir, "conf", "resourcemanager", "fair-scheduler.xml")
-	rm := add("resourcemanager", "yarn.server.resourcemanager.ResourceManager", 384, site{"yarn.scheduler.fair.allocation.file": fair})
-	capacityQueues(o.Label).write(h.t, rm.conf, "capacity-scheduler.xml")
-	writeFile(h.t, rm.conf, filepath.Base(fair), fairQueues)
-	for n := 1; n <= o.Nodes; n++ {
-		name := "nodemanager" + strconv.Itoa(n)
-		main := address()
-		more := site{
-			"yarn.nodemanager.hostname":                  "127.0.0.1",
-			"yarn.nodemanager.address":                   main,
-			"yarn.nodemanager.localizer.address":         address(),
-			"yarn.nodemanager.webapp.address":            address(),
-			"yarn.nodemanager.collector-service.address": address(),
-			"yarn.nodemanager.local-dirs":                filepath.Join(h.Dir, name, "local"),
-			"yarn.nodemanager.log-dirs":                  filepath.Join(h.Dir, "log", name),
-			"yarn.nodemanager.recovery.dir":              filepath.Join(h.Dir, name, "recovery"),
-		}
-		if n == o.Nodes && o.Label != "" {
-			more["yarn.nodemanager.node-labels.provider.configured-node-partition"] = o.Label
-		}
-		add(name, "yarn.server.nodemanager.NodeManager", 256, more).port = strings.TrimPrefix(main, "127.0.0.1:")
+func (h *Hadoop) nodeYARN(name string, free *addresses) site {
+	return site{
+		"yarn.nodemanager.hostname":                  "127.0.0.1",
+		"yarn.nodemanager.address":                   free.next(),
+		"yarn.nodemanager.localizer.address":         free.next(),
+		"yarn.nodemanager.webapp.address":            free.page(),
+		"yarn.nodemanager.collector-service.address": free.next(),
+		"yarn.nodemanager.local-dirs":                filepath.Join(h.Dir, name, "local"),
+		"yarn.nodemanager.log-dirs":                  filepath.Join(h.Dir, "log", name),
+		"yarn.nodemanager.recovery.dir":              filepath.Join(h.Dir, name, "recovery"),
 	}
 }
 

@@ -66,12 +66,8 @@ func TestAKilledResourceManager(t *testing.T) {
 }
 
 func TestAKilledNodeManager(t *testing.T) {
-	id := newApplication(t, shared, "user.name=ann")
-	code, said := call(t, http.MethodPost, shared, "?user.name=ann", `{"application-id":"`+id+`","application-name":"sleeper","queue":"etl",
-		"resource":{"memory":128,"vCores":1},"am-container-spec":{"commands":{"command":"exec sleep 3600"}}}`)
-	require.Equal(t, http.StatusAccepted, code, said)
-	var container int
-	testbed.Until(t, time.Minute, "the container runs", func() bool { container = sleeper(shared); return container != 0 })
+	id := sleep(t, shared)
+	container := sleeper(shared)
 
 	shared.Kill("nodemanager1")
 	require.Equal(t, container, sleeper(shared), "a container outlives its NodeManager")
@@ -79,26 +75,77 @@ func TestAKilledNodeManager(t *testing.T) {
 	require.Equal(t, container, sleeper(shared))
 
 	kill := "/" + id + "/state?user.name="
-	code, said = call(t, http.MethodPut, shared, kill+"bob", `{"state":"KILLED"}`)
+	code, said := call(t, http.MethodPut, shared.RM, kill+"bob", `{"state":"KILLED"}`)
 	require.Equal(t, http.StatusForbidden, code, said)
-	code, said = call(t, http.MethodPut, shared, kill+"ann", `{"state":"KILLED"}`)
+	code, said = call(t, http.MethodPut, shared.RM, kill+"ann", `{"state":"KILLED"}`)
 	require.Less(t, code, 300, said)
 	testbed.Until(t, time.Minute, "the container has ended", func() bool { return sleeper(shared) == 0 })
 }
 
-// A machine has room for few daemons, so that the shared cluster is HDFS alone meanwhile.
-func TestTwoClustersOnOneHDFS(t *testing.T) {
+// hdfsAlone leaves of the shared cluster no more than HDFS until the test ends: a machine has room for few daemons.
+func hdfsAlone(t *testing.T) {
+	t.Helper()
 	shared.Kill("nodemanager1") // one that stops waits for what has run on it
 	shared.Stop("resourcemanager")
 	t.Cleanup(func() {
 		shared.Start("resourcemanager")
 		shared.Start("nodemanager1")
 	})
+}
+
+func TestTwoClustersOnOneHDFS(t *testing.T) {
+	hdfsAlone(t)
 	other := testbed.StartHadoop(t, testbed.HadoopOptions{FS: shared.NameNode, Scheduler: "fair"})
 	require.Contains(t, newApplication(t, other, "user.name=bob"), "application_")
 	infos, err := other.HDFS("bob").ReadDir("/user")
 	require.NoError(t, err)
 	require.Len(t, infos, 2)
+}
+
+// An application outlives the ResourceManager that took it.
+func TestTheOtherResourceManager(t *testing.T) {
+	hdfsAlone(t)
+	h := testbed.StartHadoop(t, testbed.HadoopOptions{FS: shared.NameNode, HA: true})
+	require.Len(t, h.RMs, 2)
+	require.Equal(t, h.RM, h.RMs[0])
+	id := sleep(t, h)
+	container := sleeper(h)
+
+	h.Kill("resourcemanager")
+	h.Activate("resourcemanager2")
+	h.WaitNodes()
+	require.Equal(t, container, sleeper(h))
+	code, said := call(t, http.MethodGet, h.RMs[1], "/"+id+"/state?user.name=ann", "")
+	require.Equal(t, http.StatusOK, code, said)
+	require.JSONEq(t, `{"state":"ACCEPTED"}`, said)
+
+	h.Start("resourcemanager") // which is standby, and sends its callers to the other
+	code, said = call(t, http.MethodPut, h.RM, "/"+id+"/state?user.name=ann", `{"state":"KILLED"}`)
+	require.Less(t, code, 300, said)
+	killed := func(rm string) bool {
+		code, said := call(t, http.MethodGet, rm, "/"+id+"/state?user.name=ann", "")
+		require.Equal(t, http.StatusOK, code, said)
+		return strings.Contains(said, `"KILLED"`)
+	}
+	testbed.Until(t, time.Minute, "the application has ended", func() bool { return killed(h.RMs[1]) })
+	testbed.Until(t, time.Minute, "the container has ended", func() bool { return sleeper(h) == 0 })
+	h.Activate("resourcemanager")
+	require.True(t, killed(h.RM), "what one has stored, the other has read")
+}
+
+// sleep starts an application of ann's, whose only container sleeps, and waits until it does.
+func sleep(t *testing.T, h *testbed.Hadoop) (id string) {
+	t.Helper()
+	id = newApplication(t, h, "user.name=ann")
+	code, said := call(t, http.MethodPost, h.RM, "?user.name=ann", sleepBody(id))
+	require.Equal(t, http.StatusAccepted, code, said)
+	testbed.Until(t, time.Minute, "the container runs", func() bool { return sleeper(h) != 0 })
+	return id
+}
+
+func sleepBody(id string) string {
+	return `{"application-id":"` + id + `","application-name":"sleeper","queue":"etl",
+		"resource":{"memory":128,"vCores":1},"am-container-spec":{"commands":{"command":"exec sleep 3600"}}}`
 }
 
 // sleeper finds the process of the container that sleeps.
@@ -114,8 +161,14 @@ func sleeper(h *testbed.Hadoop) int {
 
 func newApplication(t *testing.T, h *testbed.Hadoop, query string) string {
 	t.Helper()
-	code, said := call(t, http.MethodPost, h, "/new-application?"+query, "")
+	code, said := call(t, http.MethodPost, h.RM, "/new-application?"+query, "")
 	require.Equal(t, http.StatusOK, code, said)
+	return applicationID(t, said)
+}
+
+// applicationID is in the answer to new-application.
+func applicationID(t *testing.T, said string) string {
+	t.Helper()
 	var r struct {
 		ID string `json:"application-id"`
 	}
@@ -123,12 +176,17 @@ func newApplication(t *testing.T, h *testbed.Hadoop, query string) string {
 	return r.ID
 }
 
-func call(t *testing.T, method string, h *testbed.Hadoop, path, body string) (code int, said string) {
+func call(t *testing.T, method, rm, path, body string) (code int, said string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), method, "http://"+h.RM+"/ws/v1/cluster/apps"+path, strings.NewReader(body))
+	return ask(t, http.DefaultClient, method, "http://"+rm+"/ws/v1/cluster/apps"+path, body)
+}
+
+func ask(t *testing.T, c *http.Client, method, at, body string) (code int, said string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), method, at, strings.NewReader(body))
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := c.Do(req)
 	require.NoError(t, err)
 	defer func() { _ = resp.Body.Close() }()
 	data, err := io.ReadAll(resp.Body)
