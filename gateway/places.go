@@ -82,6 +82,10 @@ func newYARN(cfg config.Config, name string, c config.Cluster, instance string, 
 			hadoop.ResourceManagers = append(hadoop.ResourceManagers, strings.TrimSuffix(strings.TrimSpace(at), "/"))
 		}
 	}
+	ports, err := yarn.ReadPorts(y.Ports)
+	if err != nil {
+		return nil, fmt.Errorf("clusters.%s.yarn.ports: %w", name, err)
+	}
 	login, err := loginOf(name, y, hadoop)
 	if err != nil {
 		return nil, err
@@ -91,7 +95,7 @@ func newYARN(cfg config.Config, name string, c config.Cluster, instance string, 
 	at, err := yarn.New(yarn.Options{
 		Name: name, Instance: instance, Hadoop: hadoop, User: user, Login: login, Shared: cmp.Or(y.SharedDir, "/user/"+user+"/sluice"),
 		Queue: cmp.Or(y.Queue, "default"), DriverLabel: y.DriverLabel, ExecutorLabel: y.ExecutorLabel, Conf: y.Conf, Archives: y.Archives,
-		Closed: c.ClosedNetwork, Ready: spark.Ready, Lease: cfg.Engine.Lease,
+		Closed: c.ClosedNetwork, Ready: spark.Ready, Ports: ports, Lease: cfg.Engine.Lease,
 		Runtime: func(ctx context.Context, name string, report func(string)) (yarn.Runtime, error) {
 			if uri := y.Archives[cmp.Or(name, config.DefaultRuntime)]; uri != "" {
 				return yarn.Runtime{Archive: uri, Version: rts[name].Version}, nil

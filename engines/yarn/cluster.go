@@ -31,6 +31,7 @@ type Options struct {
 	Closed        bool              // only gateways reach engines there
 	Ready         string            // regular expression of the line in which an engine says where it listens; group 1 is host:port
 	Lease         time.Duration     // YARN ends an engine that is not renewed for so long
+	Ports         Ports             // where engines listen; none lets each find a free port
 	Grace         time.Duration     // for how long a submission may take to arrive, until its files are taken for left over
 	Archives      map[string]string // by runtime: hdfs://…, Spark's jars, which are there already
 	Runtime       func(ctx context.Context, name string, report func(string)) (Runtime, error)

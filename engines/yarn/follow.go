@@ -136,17 +136,19 @@ func (c *Cluster) observe(ctx context.Context, a *app) (engines.App, error) {
 	if begun.IsZero() {
 		begun = c.processBegan(ctx, a)
 	}
-	if text, err := c.tail(ctx, a, keepLog); err == nil {
-		a.mu.Lock()
-		a.kept = text
-		a.mu.Unlock()
-		if address == "" {
-			address = c.findAddress(ctx, a, r, text)
-		}
+	text, err := c.tail(ctx, a, keepLog)
+	if err != nil {
+		c.opt.Log.Debug("cannot read a driver's log", "cluster", c.opt.Name, "application", a.id, "error", err)
+	}
+	if address == "" {
+		address = c.findAddress(ctx, a, r, text)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.begun = begun
+	if text != "" {
+		a.kept = text
+	}
 	a.last = c.describe(a, r, address)
 	return a.last, nil
 }
@@ -169,8 +171,17 @@ func (c *Cluster) queueState(ctx context.Context, a *app, r report) string {
 	return q.describe()
 }
 
-// findAddress looks for the line in which a driver says where it listens. It stands near the log's beginning, if anywhere.
+// findAddress looks for where a driver listens: on the port that it was given, or on the one that its log tells, in a line
+// near the beginning.
 func (c *Cluster) findAddress(ctx context.Context, a *app, r report, text string) string {
+	host, _, _ := net.SplitHostPort(r.Host)
+	if p := c.opt.Ports.of(a.tag); p != "" {
+		address := net.JoinHostPort(host, p)
+		if r.State != "RUNNING" || reach(ctx, address) != nil {
+			return ""
+		}
+		return address
+	}
 	if len(text) >= keepLog {
 		var err error
 		if text, err = c.readLog(ctx, a, "stderr", keepLog); err != nil {
@@ -181,7 +192,6 @@ func (c *Cluster) findAddress(ctx context.Context, a *app, r report, text string
 	if !ok {
 		return ""
 	}
-	host, _, _ := net.SplitHostPort(r.Host)
 	return net.JoinHostPort(host, port)
 }
 

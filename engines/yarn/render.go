@@ -31,6 +31,8 @@ type Site struct {
 	ExecutorLabel string
 	Tags          []string
 	Resources     []Resource        // what every container gets: the archive of Spark's jars as __spark_libs__, and more
+	Port          string            // where the engine is to listen; empty lets it find a free one
+	Viewer        string            // who may look at the application and its log besides its user: the gateway
 	Tokens        map[string]string // delegation tokens by service, as a NameNode writes them
 	// HadoopConf are the configuration files of the cluster, such as core-site.xml, by name.
 	HadoopConf map[string]string
@@ -78,6 +80,9 @@ func sparkConf(l engines.Launch, site Site, staging string) map[string]string {
 	})
 	if site.ExecutorLabel != "" {
 		conf["spark.yarn.executor.nodeLabelExpression"] = site.ExecutorLabel
+	}
+	if site.Port != "" {
+		conf["spark.connect.grpc.binding.port"] = site.Port
 	}
 	for _, r := range site.Resources {
 		if r.Link == libsLink {
@@ -165,10 +170,18 @@ func submission(l engines.Launch, site Site, id, staging string, conf Resource) 
 			Commands:    commands{command(l)},
 			Environment: entriesOf(env),
 			Resources:   entriesOf(local),
-			ACLs:        entriesOf(map[string]string{"VIEW_APP": l.User, "MODIFY_APP": l.User}),
+			ACLs:        entriesOf(map[string]string{"VIEW_APP": site.viewers(l.User), "MODIFY_APP": l.User}),
 			Credentials: credentialsOf(site.Tokens),
 		},
 	}, nil
+}
+
+// viewers is an access list of Hadoop's: users with commas between them.
+func (s Site) viewers(user string) string {
+	if s.Viewer == "" || s.Viewer == user {
+		return user
+	}
+	return user + "," + s.Viewer
 }
 
 // command is what the NodeManager's shell runs. What is in braces or brackets is YARN's to replace.

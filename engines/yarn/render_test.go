@@ -34,8 +34,8 @@ func golden(t *testing.T, name, got string) {
 
 func site(version string) Site {
 	return Site{Queue: "root.bi", Tags: []string{"sluice", "e-41"},
-		Resources:  []Resource{{Link: libsLink, URI: "hdfs://nn:8020/apps/sluice/spark-" + version + "-0a1b2c.zip", Archive: true, Public: true, Size: 422347865, Timestamp: 1795421293790}},
-		HadoopConf: map[string]string{"core-site.xml": "<configuration/>\n", "yarn-site.xml": "<configuration/>\n"}}
+		Resources: []Resource{{Link: libsLink, URI: "hdfs://nn:8020/apps/sluice/spark-" + version + "-0a1b2c.zip", Archive: true, Public: true, Size: 422347865, Timestamp: 1795421293790}},
+		Viewer:    "sluice", HadoopConf: map[string]string{"core-site.xml": "<configuration/>\n", "yarn-site.xml": "<configuration/>\n"}}
 }
 
 // An engine as it is submitted, to the last byte: the ResourceManager ignores what it does not know.

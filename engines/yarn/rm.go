@@ -113,7 +113,7 @@ func (r *rm) text(ctx context.Context, at, user string) (string, error) {
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s answers %s", resp.Request.URL.Host, resp.Status)
+		err = fmt.Errorf("%s answers %s: %s", resp.Request.URL.Host, resp.Status, complaint(text[:min(len(text), 1500)]))
 	}
 	return string(text), err
 }

@@ -65,6 +65,7 @@ func (c *Cluster) stage(ctx context.Context, l engines.Launch, id string) (appli
 	}
 	libs.Archive, libs.Public = true, true
 	site := Site{Queue: c.opt.Queue, DriverLabel: c.opt.DriverLabel, ExecutorLabel: c.opt.ExecutorLabel,
+		Port: c.opt.Ports.of(l.Tag), Viewer: c.opt.User,
 		Tags: []string{c.opt.Instance, tagOf(l.Tag)}, Resources: []Resource{libs}, HadoopConf: c.opt.Hadoop.Files}
 	if c.access.secure() {
 		if site.Tokens, err = c.tokens(ctx, l.User); err != nil {

@@ -186,6 +186,7 @@ type YARN struct {
 	Queue            string            `koanf:"queue" help:"Queue for engines. Empty: default."`
 	DriverLabel      string            `koanf:"driver_label" help:"Node label for drivers. Empty: the queue's own."`
 	ExecutorLabel    string            `koanf:"executor_label" help:"Node label for executors. Empty: the queue's own."`
+	Ports            string            `koanf:"ports" help:"Range of ports that engines listen on, like 22000-22999, for a firewall between the gateway and the nodes; each engine has one of them, so that it should be much larger than the engines of a node are many. Empty: each finds a free port, and the gateway reads it in the driver's log."`
 	ServiceUser      string            `koanf:"service_user" help:"Who the gateway is to the cluster: it lists applications, and uploads the Spark that all use. Empty: the user of kerberos_principal, or sluice."`
 	Principal        string            `koanf:"kerberos_principal" help:"Kerberos principal of the gateway, user@REALM or user/host@REALM, for a cluster whose core-site.xml asks for Kerberos. The cluster must let it act for users: hadoop.proxyuser.USER.hosts and .groups."`
 	Keytab           string            `koanf:"kerberos_keytab" help:"Keytab file of that principal."`

@@ -32,6 +32,7 @@ type HadoopOptions struct {
 	HA        bool              // two ResourceManagers, of which the first is active until Activate is called
 	Kerberos  bool              // with a KDC of its own, and SPNEGO on every page; see NeedKDC
 	Site      map[string]string // more keys of yarn-site.xml
+	DFS       map[string]string // more keys of hdfs-site.xml
 }
 
 // Hadoop is a running cluster: a NameNode and a DataNode, a ResourceManager and NodeManagers, each a process, on 127.0.0.1
@@ -372,6 +373,7 @@ func (h *Hadoop) directories() {
 	h.directory("/user", h.superuser, 0o755)
 	h.directory("/user/ann", "ann", 0o750)
 	h.directory("/user/bob", "bob", 0o750)
+	h.directory("/user/sluice", "sluice", 0o755)
 }
 
 // directory makes one in HDFS, or changes the owner and mode of one that is there.

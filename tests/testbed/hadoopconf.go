@@ -79,6 +79,7 @@ func (h *Hadoop) configure(o HadoopOptions) {
 	core, dfs, yarn := h.clientCore(), h.clientDFS(), h.clientYARN(o, free)
 	h.secure(core, dfs, yarn, false)
 	maps.Copy(yarn, o.Site)
+	maps.Copy(dfs, o.DFS)
 	h.ConfDir = filepath.Join(h.Dir, "conf", "client")
 	core.write(h.t, h.ConfDir, "core-site.xml")
 	dfs.write(h.t, h.ConfDir, "hdfs-site.xml")

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,8 +24,15 @@ import (
 const join = `SELECT a.k, count(*) AS n, sum(a.v) AS s FROM (SELECT id % 7 AS k, id AS v FROM range(0, 10000, 1, 4)) a
 	JOIN (SELECT id AS k FROM range(7)) b ON a.k = b.k GROUP BY a.k ORDER BY a.k`
 
-// config has this machine and the cluster to choose from.
-func config(h *testbed.Hadoop, queue string) string {
+// config has this machine and the cluster to choose from. more are lines of its Spark settings.
+func config(h *testbed.Hadoop, queue string, more ...string) string {
+	kerberos := ""
+	if h.Krb5Conf != "" { // NodeManagers there show no logs without Hadoop's native library, which is in no jar
+		kerberos = fmt.Sprintf("\n      kerberos_principal: %s\n      kerberos_keytab: %s\n      krb5_conf: %s\n      ports: 23000-23999", h.Principal("sluice"), h.Keytab("sluice"), h.Krb5Conf)
+		for _, of := range []string{"driver", "executor"} { // no /etc/krb5.conf on these nodes knows the realm
+			more = append(more, fmt.Sprintf("spark.%s.extraJavaOptions: -Djava.security.krb5.conf=%s", of, h.Krb5Conf))
+		}
+	}
 	return fmt.Sprintf(`
 clusters:
   local: {kind: local}
@@ -31,9 +40,7 @@ clusters:
     kind: yarn
     yarn:
       hadoop_conf: %s
-      queue: %s
-      service_user: root
-      shared_dir: /apps/sluice
+      queue: %s%s
       conf:
         spark.executor.instances: "1"
         spark.executor.memory: 512m
@@ -41,22 +48,26 @@ clusters:
         spark.connect.grpc.binding.address: 127.0.0.1
         spark.yarn.appMasterEnv.SPARK_LOCAL_IP: 127.0.0.1
         spark.executorEnv.SPARK_LOCAL_IP: 127.0.0.1
-`, h.ConfDir, queue)
+%s`, h.ConfDir, queue, kerberos, indented(more))
+}
+
+func indented(lines []string) string {
+	out := ""
+	for _, l := range lines {
+		out += "        " + l + "\n"
+	}
+	return out
 }
 
 // applications are those of a user that have not ended, and where they stand.
 func applications(t *testing.T, h *testbed.Hadoop, user string) map[string]string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
-		"http://"+h.RM+"/ws/v1/cluster/apps?user.name="+user+"&user="+user+"&states=NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING", nil)
-	require.NoError(t, err)
-	resp, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	defer func() { _ = resp.Body.Close() }()
+	code, said := ask(t, h.HTTP(user), http.MethodGet, "http://"+h.RM+"/ws/v1/cluster/apps?user="+user+"&states=NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING", "")
+	require.Equal(t, http.StatusOK, code, said)
 	var answer struct {
 		Apps struct{ App []struct{ ID, State string } }
 	}
-	require.NoError(t, json.NewDecoder(resp.Body).Decode(&answer))
+	require.NoError(t, json.Unmarshal([]byte(said), &answer))
 	out := map[string]string{}
 	for _, a := range answer.Apps.App {
 		out[a.ID] = a.State
@@ -134,13 +145,8 @@ func TestTheSameStatementRunsOnYARN(t *testing.T) {
 // end kills an application behind the gateway's back.
 func end(t *testing.T, h *testbed.Hadoop, user, id string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+h.RM+"/ws/v1/cluster/apps/"+id+"/state?user.name="+user, strings.NewReader(`{"state":"KILLED"}`))
-	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	require.Equal(t, 2, resp.StatusCode/100)
+	code, said := ask(t, h.HTTP(user), http.MethodPut, "http://"+h.RM+"/ws/v1/cluster/apps/"+id+"/state", `{"state":"KILLED"}`)
+	require.Equal(t, 2, code/100, said)
 }
 
 // What YARN will never run is told in a sentence, with the next step, within seconds; and leaves nothing on HDFS.
@@ -168,4 +174,18 @@ func TestRefusedSubmissions(t *testing.T) {
 			require.Empty(t, applications(t, shared, tc.user))
 		})
 	}
+}
+
+// explain shows the drivers' logs of a test that fails.
+func explain(t *testing.T, h *testbed.Hadoop) {
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		logs, _ := filepath.Glob(filepath.Join(h.Dir, "log", "nodemanager*", "application_*", "*", "stderr"))
+		for _, name := range logs {
+			text, _ := os.ReadFile(name)
+			t.Logf("%s:\n%s", name, text[max(0, len(text)-8<<10):])
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strconv"
 	"testing"
 	"time"
 
@@ -18,11 +19,13 @@ import (
 func TestKerberos(t *testing.T) {
 	testbed.NeedKDC(t)
 	hdfsAlone(t)
-	h := testbed.StartHadoop(t, testbed.HadoopOptions{Kerberos: true})
+	h := testbed.StartHadoop(t, testbed.HadoopOptions{Kerberos: true, DFS: map[string]string{
+		"dfs.namenode.delegation.token.renew-interval": strconv.FormatInt(renewal.Milliseconds(), 10)}})
 
 	t.Run("pages", func(t *testing.T) { secretPages(t, h) })
 	t.Run("files", func(t *testing.T) { ownFiles(t, h) })
 	t.Run("a token for somebody else", func(t *testing.T) { tokenForAnother(t, h) })
+	t.Run("an engine", func(t *testing.T) { anEngineUnderKerberos(t, h) })
 	t.Run("an application of somebody else", func(t *testing.T) { applicationOfAnother(t, h) })
 }
 
