@@ -17,6 +17,7 @@ var advices = []struct{ words, next string }{
 	{"Queue's Absolute max capacity = 0.0 %", "its queue may not use the driver's node label: set clusters.%[1]s.yarn.driver_label, or give the queue a share of it"},
 	{"Queue's AM resource limit exceeded", "the queue has as many drivers as it may: end some, or raise its maximum-am-resource-percent"},
 	{"changed on src filesystem", "somebody has replaced it; connect again"},
+	{"spark.yarn.archive", "see clusters.%[1]s.yarn.archives; if it names none, connect again and the archive is uploaded again"},
 	{"File does not exist", "somebody has removed it; connect again"},
 	{"ermission denied", "/user/%[2]s must be there on HDFS and belong to %[2]s"},
 }

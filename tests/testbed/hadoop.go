@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -143,6 +144,12 @@ func (h *Hadoop) endWithTest() {
 		reaped()
 		_ = os.RemoveAll(h.Dir)
 	})
+}
+
+// FetchHadoop fetches a version of Hadoop into the cache, once.
+func FetchHadoop(t T, version string) {
+	t.Helper()
+	hadoopLib(t, version)
 }
 
 // hadoopLib fetches a version of Hadoop: the jars of the four servers and of rmadmin, with all they need, in jars.
@@ -432,7 +439,8 @@ func (h *Hadoop) Processes() []int {
 			out = append(out, pid)
 		}
 	}
-	return out
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // steadyPorts are free ones outside the range from which the kernel gives ports to whoever connects: a daemon must find

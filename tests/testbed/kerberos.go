@@ -26,12 +26,13 @@ var principals = []string{"nn/localhost", "dn/localhost", "rm/localhost", "nm/lo
 // NeedKDC skips a test on a machine that has no KDC and cannot install Debian's.
 func NeedKDC(t *testing.T) {
 	t.Helper()
-	if err := installKDC(); err != nil {
+	if err := InstallKDC(); err != nil {
 		Skip(t, fmt.Sprintf("a KDC is missing, and cannot be installed: %v", err))
 	}
 }
 
-func installKDC() error {
+// InstallKDC installs Debian's KDC, if there is none. It starts nothing.
+func InstallKDC() error {
 	for _, name := range []string{"krb5kdc", "kdb5_util", "kadmin.local"} {
 		if _, err := kdcTool(name); err == nil {
 			continue
@@ -62,7 +63,7 @@ func kdcTool(name string) (string, error) {
 // startKDC starts a KDC of the cluster's own and writes the keytabs.
 func (h *Hadoop) startKDC() {
 	h.t.Helper()
-	if err := installKDC(); err != nil {
+	if err := InstallKDC(); err != nil {
 		h.t.Fatalf("a KDC is missing, and cannot be installed: %v", err)
 	}
 	dir, address := filepath.Join(h.Dir, "kdc"), FreeAddress(h.t)

@@ -52,7 +52,7 @@ func StartPostgres(t T) *Postgres {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v: %s", err, out)
 	}
-	p.port = freePort(t)
+	p.port = FreePort(t)
 	p.URL = (&url.URL{Scheme: "postgres", User: url.UserPassword("sluice", "s3cret"), Host: fmt.Sprintf("127.0.0.1:%d", p.port), Path: "postgres",
 		RawQuery: "sslmode=disable&connect_timeout=2"}).String()
 	p.Start()
@@ -133,7 +133,7 @@ func (p *Postgres) Stop() {
 	p.cmd = nil
 }
 
-func freePort(t T) int {
+func FreePort(t T) int {
 	t.Helper()
 	var lc net.ListenConfig
 	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
@@ -147,7 +147,7 @@ func freePort(t T) int {
 // FreeAddress is one on this machine alone that nobody listens on.
 func FreeAddress(t T) string {
 	t.Helper()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t)))
 }
 
 // Database makes an empty database of its own for a test, and returns its URL.

@@ -93,13 +93,15 @@ func hdfsAlone(t *testing.T) {
 	})
 }
 
-func TestTwoClustersOnOneHDFS(t *testing.T) {
+func TestTheFairScheduler(t *testing.T) {
 	hdfsAlone(t)
 	other := testbed.StartHadoop(t, testbed.HadoopOptions{FS: shared.NameNode, Scheduler: "fair"})
 	require.Contains(t, newApplication(t, other, "user.name=bob"), "application_")
-	infos, err := other.HDFS("bob").ReadDir("/user")
-	require.NoError(t, err)
-	require.Len(t, infos, 2)
+	r := check(t, config(other, "root.etl"))
+	require.Zero(t, r.Code, r.Out+r.Err)
+	require.Contains(t, r.Out, "queue root.etl is running, uses 0 of 8192 MiB")
+	r = check(t, config(other, "root.nosuch"))
+	require.Contains(t, r.Out, "the cluster has no such queue, but root.")
 }
 
 // An application outlives the ResourceManager that took it.

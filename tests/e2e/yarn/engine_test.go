@@ -24,37 +24,53 @@ import (
 const join = `SELECT a.k, count(*) AS n, sum(a.v) AS s FROM (SELECT id % 7 AS k, id AS v FROM range(0, 10000, 1, 4)) a
 	JOIN (SELECT id AS k FROM range(7)) b ON a.k = b.k GROUP BY a.k ORDER BY a.k`
 
-// config has this machine and the cluster to choose from. more are lines of its Spark settings.
-func config(h *testbed.Hadoop, queue string, more ...string) string {
-	kerberos := ""
-	if h.Krb5Conf != "" { // NodeManagers there show no logs without Hadoop's native library, which is in no jar
-		kerberos = fmt.Sprintf("\n      kerberos_principal: %s\n      kerberos_keytab: %s\n      krb5_conf: %s\n      ports: 23000-23999", h.Principal("sluice"), h.Keytab("sluice"), h.Krb5Conf)
-		for _, of := range []string{"driver", "executor"} { // no /etc/krb5.conf on these nodes knows the realm
-			more = append(more, fmt.Sprintf("spark.%s.extraJavaOptions: -Djava.security.krb5.conf=%s", of, h.Krb5Conf))
+// place is a cluster of the gateway's configuration.
+type place struct {
+	name  string
+	h     *testbed.Hadoop
+	queue string
+	keys  []string // more lines of its section
+	conf  []string // more of its Spark settings
+}
+
+// config has this machine and one cluster.
+func config(h *testbed.Hadoop, queue string, conf ...string) string {
+	return configOf(place{name: "y", h: h, queue: queue, conf: conf})
+}
+
+func configOf(places ...place) string {
+	out := "clusters:\n  local: {kind: local}\n"
+	for _, p := range places {
+		if p.h.Krb5Conf != "" { // NodeManagers there show no logs without Hadoop's native library, which is in no jar
+			p.keys = append(p.keys, "kerberos_principal: "+p.h.Principal("sluice"), "kerberos_keytab: "+p.h.Keytab("sluice"), "krb5_conf: "+p.h.Krb5Conf,
+				"ports: 23000-23999")
+			for _, of := range []string{"driver", "executor"} { // no /etc/krb5.conf on these nodes knows the realm
+				p.conf = append(p.conf, "spark."+of+".extraJavaOptions: -Djava.security.krb5.conf="+p.h.Krb5Conf)
+			}
 		}
-	}
-	return fmt.Sprintf(`
-clusters:
-  local: {kind: local}
-  y:
+		out += fmt.Sprintf(`
+  %s:
     kind: yarn
+    closed_network: true
     yarn:
       hadoop_conf: %s
-      queue: %s%s
-      conf:
+      queue: %s
+%s      conf:
         spark.executor.instances: "1"
         spark.executor.memory: 512m
         spark.executor.cores: "1"
         spark.connect.grpc.binding.address: 127.0.0.1
         spark.yarn.appMasterEnv.SPARK_LOCAL_IP: 127.0.0.1
         spark.executorEnv.SPARK_LOCAL_IP: 127.0.0.1
-%s`, h.ConfDir, queue, kerberos, indented(more))
+%s`, p.name, p.h.ConfDir, p.queue, indented(6, p.keys), indented(8, p.conf))
+	}
+	return out
 }
 
-func indented(lines []string) string {
+func indented(by int, lines []string) string {
 	out := ""
 	for _, l := range lines {
-		out += "        " + l + "\n"
+		out += strings.Repeat(" ", by) + l + "\n"
 	}
 	return out
 }
@@ -62,7 +78,12 @@ func indented(lines []string) string {
 // applications are those of a user that have not ended, and where they stand.
 func applications(t *testing.T, h *testbed.Hadoop, user string) map[string]string {
 	t.Helper()
-	code, said := ask(t, h.HTTP(user), http.MethodGet, "http://"+h.RM+"/ws/v1/cluster/apps?user="+user+"&states=NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING", "")
+	return applicationsIn(t, h, user, "NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING")
+}
+
+func applicationsIn(t *testing.T, h *testbed.Hadoop, user, states string) map[string]string {
+	t.Helper()
+	code, said := ask(t, h.HTTP(user), http.MethodGet, "http://"+h.RM+"/ws/v1/cluster/apps?user="+user+"&states="+states, "")
 	require.Equal(t, http.StatusOK, code, said)
 	var answer struct {
 		Apps struct{ App []struct{ ID, State string } }
@@ -91,26 +112,51 @@ func staged(t *testing.T, h *testbed.Hadoop, user string) (names []string) {
 
 func onYARN(t *testing.T, g *testbed.Gateway, user string) *testbed.HS2 {
 	t.Helper()
-	return testbed.DialHS2(t, g.Thrift, user, "x", map[string]string{"sluice.cluster": "y"})
+	return on(t, g, user, "y")
+}
+
+func on(t *testing.T, g *testbed.Gateway, user, cluster string) *testbed.HS2 {
+	t.Helper()
+	return testbed.DialHS2(t, g.Thrift, user, "x", map[string]string{"sluice.cluster": cluster})
+}
+
+// startGateway starts one that waits for engines no longer than a slow machine takes.
+func startGateway(t *testing.T, config string, env ...string) *testbed.Gateway {
+	t.Helper()
+	return testbed.StartGateway(t, config, append(env, "SLUICE_ENGINE_START_TIMEOUT=150s")...)
+}
+
+// finish waits for a statement and reads its rows. Where it fails, so does the test, with the statement's log.
+func finish(t *testing.T, c *testbed.HS2, op *tcli.TOperationHandle) [][]string {
+	t.Helper()
+	st := c.WaitState(op, 4*time.Minute)
+	require.Equal(t, tcli.TOperationState_FINISHED_STATE, st.GetOperationState(), "%s\n%s", st.GetErrorMessage(), strings.Join(c.Log(op), "\n"))
+	return testbed.Texts(c.Fetch(op, tcli.TFetchOrientation_FETCH_NEXT, 100, 0).Results)
 }
 
 // A statement runs on the cluster as its user, in the queue, and gives the rows that it gives on this machine. Its engine
 // outlives a gateway that is killed, and is replaced when it dies.
 func TestTheSameStatementRunsOnYARN(t *testing.T) {
-	g := testbed.StartGateway(t, config(shared, "root.etl"), "SLUICE_ENGINE_START_TIMEOUT=90s")
+	explain(t, shared)
+	g := startGateway(t, config(shared, "root.etl"))
 	here := testbed.DialHS2(t, g.Thrift, "ann", "x", map[string]string{"sluice.engine.share": "connection"})
 	want := here.All(join)
 	_ = here.Conn.Close()
 
 	c := onYARN(t, g, "ann")
 	op := c.Async(join)
-	st := c.WaitState(op, 5*time.Minute)
+	require.Equal(t, want, finish(t, c, op))
 	log := strings.Join(c.Log(op), "\n")
-	require.Equal(t, tcli.TOperationState_FINISHED_STATE, st.GetOperationState(), "%s\n%s\n%s", st.GetErrorMessage(), log, g.Log())
-	require.Equal(t, want, testbed.Texts(c.Fetch(op, tcli.TFetchOrientation_FETCH_NEXT, 100, 0).Results))
-	for _, line := range []string{"Routed to cluster y", "is ACCEPTED in queue", "is RUNNING in queue root.etl", "is ready: Spark 4.3.0 on cluster y"} {
+	for _, line := range []string{"Routed to cluster y", "is ACCEPTED in queue", "queue root.etl is running, uses ", "is RUNNING in queue root.etl", "is ready: Spark 4.3.0 on cluster y"} {
 		require.Contains(t, log, line)
 	}
+	require.Regexp(t, `staging \d\.\d s, scheduling \d+\.\d s, container \d+\.\d s, process \d+\.\d s, listening \d+\.\d s`, log)
+	told := testbed.Beeline(t, g, "/default?sluice.cluster=y", "ann", "--outputformat=csv2", "--showHeader=false", "--silent=true", "-e", join)
+	require.Zero(t, told.Code, told.Err)
+	for i, row := range told.Rows() {
+		require.Equal(t, strings.Join(want[i], ","), row)
+	}
+	require.Len(t, told.Rows(), len(want))
 	require.Equal(t, [][]string{{"ann"}}, c.All("SELECT current_user()"))
 
 	running := applications(t, shared, "ann")

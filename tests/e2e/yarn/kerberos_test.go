@@ -19,7 +19,7 @@ const renewal = 20 * time.Second
 // renewed, and which goes with it.
 func anEngineUnderKerberos(t *testing.T, h *testbed.Hadoop) {
 	explain(t, h)
-	g := testbed.StartGateway(t, config(h, "root.etl"), "SLUICE_ENGINE_START_TIMEOUT=150s")
+	g := startGateway(t, config(h, "root.etl"))
 	began := time.Now()
 	c := onYARN(t, g, "ann")
 	rows := c.All(join)
