@@ -95,7 +95,7 @@ func newYARN(cfg config.Config, name string, c config.Cluster, instance string, 
 	at, err := yarn.New(yarn.Options{
 		Name: name, Instance: instance, Hadoop: hadoop, User: user, Login: login, Shared: cmp.Or(y.SharedDir, "/user/"+user+"/sluice"),
 		Queue: cmp.Or(y.Queue, "default"), DriverLabel: y.DriverLabel, ExecutorLabel: y.ExecutorLabel, Conf: y.Conf, Archives: y.Archives,
-		Closed: c.ClosedNetwork, Ready: spark.Ready, Ports: ports, Lease: cfg.Engine.Lease,
+		Closed: c.ClosedNetwork, Ready: spark.Ready, Ports: ports, Lease: cfg.Engine.Lease, LogDir: filepath.Join(cfg.DataDir, "logs", name),
 		Runtime: func(ctx context.Context, name string, report func(string)) (yarn.Runtime, error) {
 			if uri := y.Archives[cmp.Or(name, config.DefaultRuntime)]; uri != "" {
 				return yarn.Runtime{Archive: uri, Version: rts[name].Version}, nil

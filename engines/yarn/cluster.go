@@ -33,6 +33,7 @@ type Options struct {
 	Lease         time.Duration     // YARN ends an engine that is not renewed for so long
 	Ports         Ports             // where engines listen; none lets each find a free port
 	Grace         time.Duration     // for how long a submission may take to arrive, until its files are taken for left over
+	LogDir        string            // on this machine, for the logs of drivers that have ended; empty keeps none
 	Archives      map[string]string // by runtime: hdfs://…, Spark's jars, which are there already
 	Runtime       func(ctx context.Context, name string, report func(string)) (Runtime, error)
 	Log           *slog.Logger

@@ -1,6 +1,7 @@
 package yarn
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,8 +57,8 @@ func pause(state engines.State, since time.Duration) time.Duration {
 	return min(max(lookSoon, since/20), lookRunning)
 }
 
-// keepLog is how much of a driver's log is kept past its container's end.
-const keepLog = 64 << 10
+// logEnd is how much of a driver's log is kept past its container's end.
+const logEnd = 64 << 10
 
 // follow follows an application, once. staging is how long its submission took, 0 if that was not seen.
 func (c *Cluster) follow(tag engines.Tag, r report, staging time.Duration) *app {
@@ -136,7 +137,7 @@ func (c *Cluster) observe(ctx context.Context, a *app) (engines.App, error) {
 	if begun.IsZero() {
 		begun = c.processBegan(ctx, a)
 	}
-	text, err := c.tail(ctx, a, keepLog)
+	text, err := c.tail(ctx, a, logEnd)
 	if err != nil {
 		c.opt.Log.Debug("cannot read a driver's log", "cluster", c.opt.Name, "application", a.id, "error", err)
 	}
@@ -150,6 +151,9 @@ func (c *Cluster) observe(ctx context.Context, a *app) (engines.App, error) {
 		a.kept = text
 	}
 	a.last = c.describe(a, r, address)
+	if r.ended() {
+		a.last.Log = cmp.Or(c.keepLog(a.id, a.kept), a.last.Log)
+	}
 	return a.last, nil
 }
 
@@ -182,9 +186,9 @@ func (c *Cluster) findAddress(ctx context.Context, a *app, r report, text string
 		}
 		return address
 	}
-	if len(text) >= keepLog {
+	if len(text) >= logEnd {
 		var err error
-		if text, err = c.readLog(ctx, a, "stderr", keepLog); err != nil {
+		if text, err = c.readLog(ctx, a, "stderr", logEnd); err != nil {
 			return ""
 		}
 	}

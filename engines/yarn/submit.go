@@ -150,6 +150,9 @@ func (c *Cluster) sweepOften(ctx context.Context) {
 		if err := c.sweep(ctx); err != nil && ctx.Err() == nil {
 			c.opt.Log.Warn("cannot look for what crashes have left on HDFS", "cluster", c.opt.Name, "error", err)
 		}
+		if err := c.dropOldLogs(); err != nil {
+			c.opt.Log.Warn("cannot delete old logs", "cluster", c.opt.Name, "error", err)
+		}
 		select {
 		case <-time.After(sweepPause):
 		case <-ctx.Done():

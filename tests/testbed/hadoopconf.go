@@ -257,7 +257,7 @@ func (h *Hadoop) nodeYARN(name string, free *addresses) site {
 	}
 }
 
-// capacityQueues let every queue grow to the whole cluster. A labelled partition is for root.etl alone.
+// capacityQueues let every queue grow to the whole cluster. A labelled partition is for root.etl alone; root.bi may ask for it, and has none of it.
 func capacityQueues(label string) site {
 	const root = "yarn.scheduler.capacity.root."
 	s := site{
@@ -277,9 +277,11 @@ func capacityQueues(label string) site {
 			s[root+queue+"accessible-node-labels"] = label
 			s[root+queue+"accessible-node-labels."+label+".capacity"] = "100"
 		}
-		for _, queue := range []string{"default.", "bi."} {
-			s[root+queue+"accessible-node-labels"] = " "
-		}
+		s[root+"default.accessible-node-labels"] = " "
+		// It may ask for such nodes, and has no share of them: what it asks for never comes.
+		s[root+"bi.accessible-node-labels"] = label
+		s[root+"bi.accessible-node-labels."+label+".capacity"] = "0"
+		s[root+"bi.accessible-node-labels."+label+".maximum-capacity"] = "0"
 	}
 	return s
 }

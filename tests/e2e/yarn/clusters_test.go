@@ -54,6 +54,7 @@ func TestTwoClusters(t *testing.T) {
 	z := place{name: "z", h: other, queue: "root.etl", keys: []string{"archives: {default: " + archive(t, shared) + "}"}}
 	g = startGateway(t, configOf(y, z,
 		place{name: "barred", h: other, queue: "root.bi", keys: append(z.keys, "driver_label: spot")},
+		place{name: "closed", h: other, queue: "root.default", keys: append(z.keys, "driver_label: spot")},
 		place{name: "mislabelled", h: other, queue: "root.etl", keys: append(z.keys, "driver_label: nolabel")},
 		place{name: "empty", h: other, queue: "root.etl", keys: []string{"archives: {default: hdfs://" + shared.NameNode + "/apps/none.zip}"}}))
 	c := on(t, g, "ann", "z")
@@ -61,7 +62,7 @@ func TestTwoClusters(t *testing.T) {
 	running := keys(applications(t, other, "ann"))
 	require.Len(t, running, 1)
 	op := c.Async(slow)
-	testbed.Until(t, 30*time.Second, "its tasks run", func() bool { return strings.Contains(strings.Join(c.Log(op), "\n"), "Stage-") })
+	reads(t, c, op, "Stage-")
 	other.Kill("resourcemanager")
 	other.Activate("resourcemanager2")
 	other.WaitNodes()
@@ -72,6 +73,7 @@ func TestTwoClusters(t *testing.T) {
 
 	for cluster, say := range map[string][]string{
 		"barred":      {"its queue may not use the driver's node label: set clusters.barred.yarn.driver_label"},
+		"closed":      {"doesn't have permission to access all labels", "set clusters.closed.yarn.driver_label"},
 		"mislabelled": {"nolabel", "set clusters.mislabelled.yarn.driver_label to a label that the cluster has"},
 		"empty":       {"/apps/none.zip", "file does not exist", "clusters.empty.yarn.archives"},
 	} {

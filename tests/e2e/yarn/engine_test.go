@@ -126,11 +126,28 @@ func startGateway(t *testing.T, config string, env ...string) *testbed.Gateway {
 	return testbed.StartGateway(t, config, append(env, "SLUICE_ENGINE_START_TIMEOUT=150s")...)
 }
 
+// logOf returns a function that reads a statement's log so far.
+func logOf(c *testbed.HS2, op *tcli.TOperationHandle) func() string {
+	all := ""
+	return func() string { // a line is given once
+		all += strings.Join(append(c.Log(op), ""), "\n")
+		return all
+	}
+}
+
+// reads waits until a line with such a text is in a statement's log.
+func reads(t *testing.T, c *testbed.HS2, op *tcli.TOperationHandle, text string) {
+	t.Helper()
+	log := logOf(c, op)
+	testbed.Until(t, time.Minute, "its log says "+text, func() bool { return strings.Contains(log(), text) })
+}
+
 // finish waits for a statement and reads its rows. Where it fails, so does the test, with the statement's log.
 func finish(t *testing.T, c *testbed.HS2, op *tcli.TOperationHandle) [][]string {
 	t.Helper()
-	st := c.WaitState(op, 4*time.Minute)
-	require.Equal(t, tcli.TOperationState_FINISHED_STATE, st.GetOperationState(), "%s\n%s", st.GetErrorMessage(), strings.Join(c.Log(op), "\n"))
+	if st := c.WaitState(op, 4*time.Minute); st.GetOperationState() != tcli.TOperationState_FINISHED_STATE {
+		t.Fatalf("%s\n%s", st.GetErrorMessage(), strings.Join(c.Log(op), "\n"))
+	}
 	return testbed.Texts(c.Fetch(op, tcli.TFetchOrientation_FETCH_NEXT, 100, 0).Results)
 }
 
@@ -151,7 +168,7 @@ func TestTheSameStatementRunsOnYARN(t *testing.T) {
 		require.Contains(t, log, line)
 	}
 	require.Regexp(t, `staging \d\.\d s, scheduling \d+\.\d s, container \d+\.\d s, process \d+\.\d s, listening \d+\.\d s`, log)
-	told := testbed.Beeline(t, g, "/default?sluice.cluster=y", "ann", "--outputformat=csv2", "--showHeader=false", "--silent=true", "-e", join)
+	told := testbed.Beeline(t, g, "/default?sluice.cluster=y", "ann", "--outputformat=csv2", "--showHeader=false", "--silent=true", "-e", strings.ReplaceAll(join, "\n", " "))
 	require.Zero(t, told.Code, told.Err)
 	for i, row := range told.Rows() {
 		require.Equal(t, strings.Join(want[i], ","), row)
