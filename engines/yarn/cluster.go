@@ -125,7 +125,11 @@ func (c *Cluster) shareLibs(ctx context.Context, rt Runtime, report func(string)
 
 // Submit implements engines.Cluster. A submission whose answer was lost is found by its tag.
 func (c *Cluster) Submit(ctx context.Context, l engines.Launch) (engines.App, error) {
-	a, err := c.find(ctx, l.Tag)
+	find := c.find
+	if l.Program != nil {
+		find = c.batch // one that has ended is not run again
+	}
+	a, err := find(ctx, l.Tag)
 	if err == nil && a == nil {
 		a, err = c.begin(ctx, l)
 	}
@@ -150,7 +154,7 @@ func (c *Cluster) begin(ctx context.Context, l engines.Launch) (*app, error) {
 		}
 		return nil, failed
 	}
-	if err == nil && (r.User != l.User || !slices.Contains(strings.Split(r.Tags, ","), tagOf(l.Tag))) {
+	if err == nil && (r.User != l.User || !slices.Contains(strings.Split(r.Tags, ","), markOf(l))) {
 		err = fmt.Errorf("%s is another application of %s", id, r.User)
 	}
 	if err != nil {
@@ -170,10 +174,15 @@ func (c *Cluster) submit(ctx context.Context, l engines.Launch, id string) error
 		return fmt.Errorf("%s: %w", archiveKey, err)
 	}
 	libs.Archive, libs.Public = true, true
-	site := Site{Queue: c.opt.Queue, DriverLabel: c.opt.DriverLabel, ExecutorLabel: c.opt.ExecutorLabel,
-		Tags: []string{c.opt.Instance, tagOf(l.Tag)}, Resources: []Resource{libs}, HadoopConf: c.opt.HadoopConf}
 	home := path.Join("/user", l.User)
-	staging, conf, err := f.stageConf(ctx, home, id, confFiles(l, site, c.opt.FS+path.Join(home, ".sparkStaging", id)))
+	dir := path.Join(home, ".sparkStaging", id)
+	brought, err := f.bring(ctx, dir, l.User, l.Program)
+	if err != nil {
+		return err
+	}
+	site := Site{Queue: c.opt.Queue, DriverLabel: c.opt.DriverLabel, ExecutorLabel: c.opt.ExecutorLabel,
+		Tags: []string{c.opt.Instance, markOf(l)}, Resources: append([]Resource{libs}, brought...), HadoopConf: c.opt.HadoopConf}
+	staging, conf, err := f.stageConf(ctx, home, id, confFiles(l, site, c.opt.FS+dir))
 	if err != nil {
 		return err
 	}
@@ -213,7 +222,7 @@ func (c *Cluster) find(ctx context.Context, tag engines.Tag) (*app, error) {
 		}
 		return a, nil
 	}
-	all, err := c.rm.withTag(ctx, c.opt.User, tagOf(tag))
+	all, err := c.rm.withTag(ctx, c.opt.User, tagOf(tag)+","+batchTag+string(tag)) // either
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
@@ -349,11 +358,11 @@ func readyAt(ready, log string) (port string, ok bool) {
 
 // tail reads the end of a driver's log from its NodeManager, which has it as long as the application runs.
 func (c *Cluster) tail(ctx context.Context, a *app, n int) (string, error) {
-	return c.readLog(ctx, a, -n)
+	return c.readLog(ctx, a, "stderr", -n)
 }
 
-// readLog reads n bytes of a driver's log from its beginning, or, if n is negative, from its end.
-func (c *Cluster) readLog(ctx context.Context, a *app, n int) (string, error) {
+// readLog reads n bytes of what a driver has written to stderr or stdout from its beginning, or, if n is negative, from its end.
+func (c *Cluster) readLog(ctx context.Context, a *app, stream string, n int) (string, error) {
 	a.mu.Lock()
 	r := a.seen
 	a.mu.Unlock()
@@ -362,10 +371,11 @@ func (c *Cluster) readLog(ctx context.Context, a *app, n int) (string, error) {
 		return "", errors.New("the driver has no container yet")
 	}
 	container, _, _ := strings.Cut(after, "/")
-	u := fmt.Sprintf("http://%s/ws/v1/node/containers/%s/logs/stderr?size=%d&user.name=%s", r.Host, container, n, url.QueryEscape(a.user))
+	u := fmt.Sprintf("http://%s/ws/v1/node/containers/%s/logs/%s?size=%d&user.name=%s", r.Host, container, stream, n, url.QueryEscape(a.user))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
 	if err != nil {
 		return "", err
 	}
-	return c.rm.text(req)
+	page, err := c.rm.text(req)
+	return content(page, stream), err
 }

@@ -1,6 +1,7 @@
 package yarn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,12 +17,14 @@ import (
 type app struct {
 	tag      engines.Tag
 	id, user string
+	batch    bool
 	ended    chan struct{}
 
 	mu   sync.Mutex
 	seen report
 	last engines.App
 	kept string // the end of its log, as it was last read
+	out  string // and of what it has printed, if it is a batch
 }
 
 func (a *app) now() engines.App {
@@ -49,7 +52,7 @@ func (c *Cluster) follow(tag engines.Tag, r report) *app {
 	if a := c.apps[tag]; a != nil {
 		return a
 	}
-	a := &app{tag: tag, id: r.ID, user: r.User, ended: make(chan struct{}), seen: r}
+	a := &app{tag: tag, id: r.ID, user: r.User, batch: r.batch(), ended: make(chan struct{}), seen: r}
 	a.last = c.describe(a, r, "")
 	c.apps[tag] = a
 	c.wait.Go(func() { c.look(c.life, a) })
@@ -78,6 +81,9 @@ func (c *Cluster) look(ctx context.Context, a *app) {
 		pause := lookStarting
 		if now.State == engines.Running {
 			pause = lookRunning
+			if a.batch {
+				pause = lookBatch
+			}
 		}
 		select {
 		case <-time.After(pause):
@@ -114,8 +120,10 @@ func (c *Cluster) observe(ctx context.Context, a *app) (engines.App, error) {
 		a.kept = text
 		a.mu.Unlock()
 	}
-	if address == "" { // it stands near the beginning, if anywhere
-		if text, err := c.readLog(ctx, a, keepLog); err == nil {
+	if a.batch {
+		c.keepOutput(ctx, a)
+	} else if address == "" { // it stands near the beginning, if anywhere
+		if text, err := c.readLog(ctx, a, "stderr", keepLog); err == nil {
 			if port, ok := readyAt(c.opt.Ready, text); ok {
 				host, _, _ := net.SplitHostPort(r.Host)
 				address = net.JoinHostPort(host, port)
@@ -132,11 +140,12 @@ func (c *Cluster) observe(ctx context.Context, a *app) (engines.App, error) {
 // ACCEPTED has its address still.
 func (c *Cluster) describe(a *app, r report, address string) engines.App {
 	why := reason(r)
-	out := engines.App{Tag: a.tag, ID: engines.AppID(a.id), Address: address, Log: r.Logs, Reason: why + advise(why, c.opt.Name, a.user)}
+	out := engines.App{Tag: a.tag, ID: engines.AppID(a.id), Address: address, Log: r.Logs, URL: r.TrackingURL, Outcome: r.outcome(),
+		Reason: why + advise(why, c.opt.Name, a.user)}
 	switch {
 	case r.ended():
 		out.State = engines.Ended
-	case address != "":
+	case address != "", a.batch && r.State == "RUNNING":
 		out.State = engines.Running
 	case r.State == "RUNNING" || r.Host != "":
 		out.State = engines.Starting
@@ -150,7 +159,8 @@ func reason(r report) string {
 	text := strings.TrimSpace(r.Diagnostics)
 	switch {
 	case r.ended():
-		return strings.TrimSpace(fmt.Sprintf("YARN application %s in queue %s ended as %s: %s", r.ID, r.Queue, r.State, text))
+		how := cmp.Or(string(r.outcome()), r.State)
+		return strings.TrimSuffix(fmt.Sprintf("YARN application %s in queue %s ended as %s: %s", r.ID, r.Queue, how, text), ": ")
 	case text != "":
 		return fmt.Sprintf("YARN application %s is %s in queue %s: %s", r.ID, r.State, r.Queue, text)
 	}
