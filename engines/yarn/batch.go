@@ -88,9 +88,9 @@ func (c *Cluster) keepOutput(ctx context.Context, a *app) {
 // lookBatch is between two looks at a batch that runs.
 const lookBatch = time.Second
 
-// linger is for how long a batch's container stays when its program has ended. A NodeManager forgets a container's log with
-// the container, and the application's end is known when its driver has reported it: a look within that time finds the log
-// whole.
+// linger is for how long a batch's container stays when its program has ended. NodeManagers may forget a container's log with
+// the container, which ends a moment after its driver has reported how it ended, and only then the end can be seen: a look
+// within that time finds the log whole. A driver that is killed leaves what the look before found.
 const linger = 3 * lookBatch
 
 // outcome is how an application has ended, if it has and the ResourceManager knows.

@@ -322,4 +322,5 @@ func TestRefusedBatches(t *testing.T) {
 		})
 	}
 	require.Empty(t, staged(t, shared, "ann"))
+	require.Empty(t, staged(t, shared, "bob"))
 }
