@@ -18,6 +18,7 @@ var advices = []struct{ words, next string }{
 	{"Queue's AM resource limit exceeded", "the queue has as many drivers as it may: end some, or raise its maximum-am-resource-percent"},
 	{"changed on src filesystem", "somebody has replaced it; connect again"},
 	{"File does not exist", "somebody has removed it; connect again"},
+	{"access=READ,", "let %[2]s read it, or name another file"},
 	{"ermission denied", "/user/%[2]s must be there on HDFS and belong to %[2]s"},
 }
 

@@ -253,6 +253,15 @@ func TestBatches(t *testing.T) {
 			r.require(t, engines.Failed)
 			require.Contains(t, r.Reason, "java.lang.ClassNotFoundException: no.such.Job")
 		})
+		t.Run("a file that its user may not read", func(t *testing.T) {
+			t.Parallel()
+			l := plan(t, c, testbed.SparkVersion, engines.Batch{Jar: put(t, job, "/tmp/batch-"+uuid.NewString()+"/job.jar", 0), Class: "Job"})
+			submit(t, c, l)
+			r := wait(t, c, l.Tag)
+			r.require(t, engines.Failed)
+			require.Contains(t, r.Reason, "Permission denied: user=ann, access=READ")
+			require.Contains(t, r.Reason, "let ann read it")
+		})
 		t.Run("a kill", func(t *testing.T) {
 			t.Parallel()
 			l := plan(t, c, testbed.SparkVersion, engines.Batch{Jar: job, Class: "Job", Jars: []string{extra}, Files: []string{words}, Args: []string{"wait"}})
