@@ -49,7 +49,7 @@ type Platform struct {
 	Closed bool
 }
 
-// Launch is what a cluster is to stage and run for one engine, rendered purely from a Spec: no I/O, no clock.
+// Launch is what a cluster is to stage and run for one engine or batch, rendered purely from a Spec or Batch: no I/O, no clock.
 type Launch struct {
 	Tag        Tag
 	User       string
@@ -64,12 +64,13 @@ type Launch struct {
 	Env        map[string]string // secrets travel here and never in arguments
 	Files      map[string]string // name to content, put into the working directory
 	Ready      string            // regular expression of the log line that tells the address; group 1 is host:port
+	Program    *Program          `json:",omitempty"` // what a batch runs; nil for an engine
 }
 
 // State is where an application stands.
 type State string
 
-// The states of an application, in order. An application is Running once its address is known.
+// The states of an application, in order. An engine is Running once its address is known, a batch once its driver runs.
 const (
 	Pending  State = "PENDING"  // accepted, not yet running
 	Starting State = "STARTING" // its process runs, its address is not known yet
@@ -88,9 +89,11 @@ type App struct {
 	Tag     Tag
 	ID      AppID // empty where the cluster gives none
 	State   State
-	Address string // host:port once Running
-	Reason  string // why it stands where it stands, in words for its user
-	Log     string // where its log can be read
+	Address string  // host:port once Running
+	Reason  string  // why it stands where it stands, in words for its user
+	Log     string  // where its log can be read
+	URL     string  // its own page, or its cluster's about it; empty where there is none
+	Outcome Outcome // once it has ended; empty as long as it has not, or if the cluster cannot tell
 	Steps   Steps
 }
 

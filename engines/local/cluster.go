@@ -135,6 +135,9 @@ func command(l engines.Launch) []string {
 
 // Submit implements engines.Cluster.
 func (c *Cluster) Submit(ctx context.Context, l engines.Launch) (engines.App, error) {
+	if l.Program != nil {
+		return engines.App{}, fmt.Errorf("submit %s to cluster %s: this machine runs no batches yet: name a cluster of kind yarn", l.Tag, c.opt.Name)
+	}
 	if err := c.startMetastore(ctx); err != nil {
 		return engines.App{}, err
 	}

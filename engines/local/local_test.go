@@ -249,3 +249,12 @@ func TestACatalogueThatTheDefaultCannotOpen(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(dir, "made_by")))
 	require.NoError(t, checkMaker(dir, "3.5.7"), "one of before it was written down")
 }
+
+func TestABatchIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	l := script("exit 0")
+	l.Program = &engines.Program{Main: "job.jar"}
+	_, err := newCluster(t, dir, time.Minute).Submit(t.Context(), l)
+	require.ErrorContains(t, err, "this machine runs no batches yet: name a cluster of kind yarn")
+	require.NoDirExists(t, filepath.Join(dir, "apps"))
+}

@@ -88,13 +88,14 @@ func defaults() map[string]string {
 // Plan renders the launch of a Connect server: a stock main class, its settings, and the token in the environment. A
 // server before 4.0 knows no token and listens on every interface, so it needs a network that is closed.
 func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error) {
+	memory, err := heapOf(spec.Memory, spec.Conf)
 	switch {
 	case spec.ID == "":
 		return engines.Launch{}, fmt.Errorf("plan a Spark engine: it has no id")
 	case spec.Token == "":
 		return engines.Launch{}, fmt.Errorf("plan a Spark engine: it has no token")
-	case !heapSize.MatchString(spec.Memory):
-		return engines.Launch{}, fmt.Errorf("engine.memory: %q is no size of a Java heap; write it like 1g or 512m", spec.Memory)
+	case err != nil:
+		return engines.Launch{}, fmt.Errorf("engine.memory: %w", err)
 	case !p.Closed && (p.Version == "" || isOld(p.Version)):
 		return engines.Launch{}, fmt.Errorf("plan a Spark engine: Spark %s has no token and listens on every interface, and this cluster does not say that its network is closed: set clusters.NAME.closed_network: true if nobody but this gateway reaches the engines there, or use a runtime of Spark 4.0 or newer", cmp.Or(p.Version, "of a version that is not known, perhaps before 4.0,"))
 	}
@@ -107,7 +108,10 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 	}
 	conf := defaults()
 	maps.Copy(conf, spec.Conf)
-	// Where an engine runs, and who may reach it, is not for its user to say.
+	// Where an engine runs, as whom, and who may reach it, is not for its user to say.
+	maps.DeleteFunc(conf, func(k, _ string) bool {
+		return impersonates(k) || strings.HasPrefix(k, "spark.yarn.") && !beginsWithOne(k, ofUser)
+	})
 	delete(conf, "spark.connect.authenticate.token")
 	delete(conf, "spark.connect.grpc.interceptor.classes")
 	conf["spark.connect.grpc.binding.port"] = "0"
@@ -115,21 +119,13 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 	conf["spark.app.name"] = spec.Name
 	conf[tagKey] = spec.ID
 
-	memory := spec.Memory
-	if m := spec.Conf["spark.driver.memory"]; heapSize.MatchString(m) {
-		memory = m
-	}
-	opts := append([]string{"-Xmx" + memory, "-Dlog4j2.configurationFile=log4j2.properties"}, JVMOptions()...)
-	if extra := conf["spark.driver.extraJavaOptions"]; extra != "" {
-		opts = append(opts, strings.Fields(extra)...)
-	}
 	return engines.Launch{
 		Tag:        engines.Tag(spec.ID),
 		User:       spec.User,
 		Name:       spec.Name,
 		Memory:     memory,
 		Java:       p.Java,
-		JVMOptions: opts,
+		JVMOptions: options(memory, conf),
 		ClassPath:  []string{p.Home + "/jars/*"},
 		MainClass:  mainClass,
 		Conf:       conf,
@@ -137,6 +133,23 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 		Files:      map[string]string{"log4j2.properties": logging},
 		Ready:      Ready,
 	}, nil
+}
+
+// heapOf is the driver's heap: its user's, in Spark's own setting, or else the one that is given.
+func heapOf(memory string, conf map[string]string) (string, error) {
+	if m := conf["spark.driver.memory"]; heapSize.MatchString(m) {
+		return m, nil
+	}
+	if !heapSize.MatchString(memory) {
+		return "", fmt.Errorf("%q is no size of a Java heap; write it like 1g or 512m", memory)
+	}
+	return memory, nil
+}
+
+// options are those of a driver's JVM.
+func options(memory string, conf map[string]string) []string {
+	opts := append([]string{"-Xmx" + memory, "-Dlog4j2.configurationFile=log4j2.properties"}, JVMOptions()...)
+	return append(opts, strings.Fields(conf["spark.driver.extraJavaOptions"])...)
 }
 
 var heapSize = regexp.MustCompile(`^[1-9][0-9]*[kKmMgGtT]$`)

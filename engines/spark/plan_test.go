@@ -17,6 +17,7 @@ func TestPlanIsGolden(t *testing.T) {
 	l, err := Driver{}.Plan(
 		engines.Spec{ID: "e1", User: "ann", Name: "sluice-ann", Memory: "1g", Token: "t0k3n", Conf: map[string]string{
 			"spark.sql.shuffle.partitions": "8", "spark.driver.memory": "2g", "spark.connect.authenticate.token": "mine",
+			"spark.yarn.appMasterEnv.HADOOP_USER_NAME": "hdfs", "spark.executorEnv.SPARK_USER": "root", "spark.yarn.queue": "root.mine",
 			"spark.connect.grpc.binding.address": "0.0.0.0", "spark.driver.extraJavaOptions": "-Dx=y -verbose:gc"}},
 		engines.Platform{Home: "/spark", Java: "/jdk/bin/java", Version: "4.3.0", Conf: map[string]string{
 			"spark.master": "local[*]", "spark.connect.grpc.binding.address": "127.0.0.1"}})

@@ -19,6 +19,7 @@ var advices = []struct{ words, next string }{
 	{"changed on src filesystem", "somebody has replaced it; connect again"},
 	{"spark.yarn.archive", "see clusters.CLUSTER.yarn.archives; if it names none, connect again and the archive is uploaded again"},
 	{"File does not exist", "somebody has removed it; connect again"},
+	{"access=READ,", "let USER read it, or name another file"},
 	{"ermission denied", "/user/USER must be there on HDFS and belong to USER"},
 }
 

@@ -134,7 +134,11 @@ func (c *Cluster) shareLibs(ctx context.Context, rt Runtime, report func(string)
 
 // Submit implements engines.Cluster. A submission whose answer was lost is found by its tag.
 func (c *Cluster) Submit(ctx context.Context, l engines.Launch) (engines.App, error) {
-	a, err := c.find(ctx, l.Tag)
+	find := c.find
+	if l.Program != nil {
+		find = c.batch // one that has ended is not run again
+	}
+	a, err := find(ctx, l.Tag)
 	if err == nil && a == nil {
 		a, err = c.begin(ctx, l)
 	}
@@ -161,7 +165,7 @@ func (c *Cluster) find(ctx context.Context, tag engines.Tag) (*app, error) {
 		}
 		return a, nil
 	}
-	all, err := c.rm.withTag(ctx, c.opt.User, tagOf(tag))
+	all, err := c.rm.withTag(ctx, c.opt.User, tagOf(tag)+","+batchTag+string(tag)) // either
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
@@ -302,9 +306,10 @@ func (c *Cluster) tail(ctx context.Context, a *app, n int) (string, error) {
 	return c.readLog(ctx, a, "stderr", -n)
 }
 
-// readLog reads n bytes of a driver's log from its beginning, or, if n is negative, from its end.
-func (c *Cluster) readLog(ctx context.Context, a *app, file string, n int) (string, error) {
-	return c.container(ctx, a, fmt.Sprintf("/logs/%s?size=%d", file, n))
+// readLog reads n bytes of what a driver has written to stderr or stdout from its beginning, or, if n is negative, from its end.
+func (c *Cluster) readLog(ctx context.Context, a *app, stream string, n int) (string, error) {
+	page, err := c.container(ctx, a, fmt.Sprintf("/logs/%s?size=%d", stream, n))
+	return content(page, stream), err
 }
 
 // container asks the NodeManager of a driver's container.

@@ -18,12 +18,14 @@ import (
 type app struct {
 	tag      engines.Tag
 	id, user string
+	batch    bool
 	ended    chan struct{}
 
 	mu      sync.Mutex
 	seen    report
 	last    engines.App
 	kept    string    // the end of its log, as it was last read
+	out     string    // and of what it has printed, if it is a batch
 	begun   time.Time // its process was started
 	running time.Time // it was seen to have registered
 }
@@ -50,8 +52,11 @@ const (
 )
 
 // pause is longer the longer nothing has changed: many applications may wait in a queue.
-func pause(state engines.State, since time.Duration) time.Duration {
-	if state == engines.Running {
+func (a *app) pause(state engines.State, since time.Duration) time.Duration {
+	switch {
+	case state == engines.Running && a.batch:
+		return lookBatch
+	case state == engines.Running:
 		return lookRunning
 	}
 	return min(max(lookSoon, since/20), lookRunning)
@@ -67,7 +72,7 @@ func (c *Cluster) follow(tag engines.Tag, r report, staging time.Duration) *app 
 	if a := c.apps[tag]; a != nil {
 		return a
 	}
-	a := &app{tag: tag, id: r.ID, user: r.User, ended: make(chan struct{}), seen: r}
+	a := &app{tag: tag, id: r.ID, user: r.User, batch: r.batch(), ended: make(chan struct{}), seen: r}
 	a.last.Steps.Staging = staging
 	a.last = c.describe(a, r, "")
 	c.apps[tag] = a
@@ -97,7 +102,7 @@ func (c *Cluster) look(ctx context.Context, a *app) {
 			return
 		}
 		select {
-		case <-time.After(pause(now.State, time.Since(changed))):
+		case <-time.After(a.pause(now.State, time.Since(changed))):
 		case <-ctx.Done():
 			return
 		}
@@ -141,7 +146,9 @@ func (c *Cluster) observe(ctx context.Context, a *app) (engines.App, error) {
 	if err != nil {
 		c.opt.Log.Debug("cannot read a driver's log", "cluster", c.opt.Name, "application", a.id, "error", err)
 	}
-	if address == "" {
+	if a.batch {
+		c.keepOutput(ctx, a)
+	} else if address == "" {
 		address = c.findAddress(ctx, a, r, text)
 	}
 	a.mu.Lock()
@@ -152,6 +159,7 @@ func (c *Cluster) observe(ctx context.Context, a *app) (engines.App, error) {
 	}
 	a.last = c.describe(a, r, address)
 	if r.ended() {
+		c.keepLog(a.id+".out", a.out)
 		a.last.Log = cmp.Or(c.keepLog(a.id, a.kept), a.last.Log)
 	}
 	return a.last, nil
@@ -244,12 +252,12 @@ func lastChange(list, file string) (time.Time, bool) {
 // ACCEPTED has its address still.
 func (c *Cluster) describe(a *app, r report, address string) engines.App {
 	why := reason(r)
-	out := engines.App{Tag: a.tag, ID: engines.AppID(a.id), Address: address, Log: r.Logs, Reason: why + advise(why, c.opt.Name, a.user),
+	out := engines.App{Tag: a.tag, ID: engines.AppID(a.id), Address: address, Log: r.Logs, URL: r.TrackingURL, Outcome: r.outcome(), Reason: why + advise(why, c.opt.Name, a.user),
 		Steps: a.steps(r, address)}
 	switch {
 	case r.ended():
 		out.State = engines.Ended
-	case address != "":
+	case address != "", a.batch && r.State == "RUNNING":
 		out.State = engines.Running
 	case r.State == "RUNNING" || r.Host != "":
 		out.State = engines.Starting
@@ -291,7 +299,8 @@ func neverRuns(r report) bool {
 func reason(r report) string {
 	text := strings.TrimSpace(r.Diagnostics)
 	if r.ended() {
-		return strings.TrimSpace(fmt.Sprintf("YARN application %s in queue %s ended as %s: %s", r.ID, r.Queue, r.State, text))
+		how := cmp.Or(string(r.outcome()), r.State)
+		return strings.TrimSuffix(fmt.Sprintf("YARN application %s in queue %s ended as %s: %s", r.ID, r.Queue, how, text), ": ")
 	}
 	out := fmt.Sprintf("YARN application %s is %s in queue %s", r.ID, r.State, r.Queue)
 	if text != "" {

@@ -84,6 +84,7 @@ func sparkConf(l engines.Launch, site Site, staging string) map[string]string {
 	if site.Port != "" {
 		conf["spark.connect.grpc.binding.port"] = site.Port
 	}
+	maps.Copy(conf, programConf(l))
 	for _, r := range site.Resources {
 		if r.Link == libsLink {
 			conf["spark.yarn.archive"] = r.URI
@@ -157,6 +158,9 @@ func submission(l engines.Launch, site Site, id, staging string, conf Resource) 
 		}
 	}
 	maps.Copy(env, l.Env)
+	if l.Program != nil && l.Program.Python {
+		env["PYTHONPATH"] = pythonPath(l.Program, env["PYTHONPATH"])
+	}
 	local := map[string]localResource{}
 	for _, r := range append(slices.Clone(site.Resources), conf) {
 		local[r.Link] = localResource{r.URI, r.kind(), r.visibility(), r.Size, r.Timestamp}
@@ -191,18 +195,24 @@ func command(l engines.Launch) string {
 		words = append(words, shell(o))
 	}
 	words = append(words, "-Djava.io.tmpdir={{PWD}}/tmp", "-Dspark.yarn.app.container.log.dir=<LOG_DIR>", appMaster, "--class", shell(l.MainClass))
+	words = append(words, programWords(l)...)
 	for _, a := range l.Args {
-		words = append(words, "--arg", shell(a))
+		words = append(words, "--arg", literal(a))
 	}
 	return strings.Join(append(words,
 		"--properties-file", "{{PWD}}/"+confLink+"/"+propertyFile,
 		"--dist-cache-conf", "{{PWD}}/"+confLink+"/"+cacheFile,
-		"1>", "<LOG_DIR>/stdout", "2>", "<LOG_DIR>/stderr"), " ")
+		"1>", "<LOG_DIR>/stdout", "2>", "<LOG_DIR>/stderr"), " ") + afterwards(l)
 }
 
 // shell quotes a word for the NodeManager's launch script, which puts the command between double quotes of its own.
 func shell(word string) string {
-	return "'" + strings.NewReplacer("$", `\$`, `"`, `\"`, "'", `'\''`).Replace(word) + "'"
+	return "'" + strings.NewReplacer("$", `\$`, `"`, `\"`, "'", `'\''`, `\`, `\\`, "`", "\\`").Replace(word) + "'"
+}
+
+// literal quotes a word in which YARN is to replace nothing: what it looks for is cut in two, which the shell joins.
+func literal(word string) string {
+	return strings.NewReplacer("{", "{''", "}", "}''", "<", "<''").Replace(shell(word))
 }
 
 // properties writes a file as java.util.Properties reads it, sorted by key.

@@ -21,11 +21,8 @@ import (
 // stageConf writes an application's settings into a directory of its own, in which nobody else can look.
 func (f *files) stageConf(ctx context.Context, base, id string, conf map[string]string) (staging string, _ Resource, err error) {
 	dir := path.Join(base, ".sparkStaging", id)
-	if err = f.MkdirAll(dir, 0o700); err == nil {
-		err = f.Chmod(dir, 0o700) // whatever the umask is
-	}
 	name := path.Join(dir, confArchive)
-	if err == nil {
+	if err = f.private(dir); err == nil {
 		err = f.write(ctx, name, func(w io.Writer) error { return zipTexts(w, conf) })
 	}
 	var r Resource
@@ -60,7 +57,9 @@ type library struct {
 }
 
 type jar struct {
+	name string
 	path string
+	data []byte // in place of path
 	size int64
 	sum  uint32
 }
@@ -73,14 +72,21 @@ func readLibrary(home, version string) (library, error) {
 	}
 	slices.Sort(names)
 	var l library
-	all := crc32.NewIEEE()
 	for _, n := range names {
 		j, err := readJar(n)
 		if err != nil {
 			return library{}, err
 		}
 		l.jars = append(l.jars, j)
-		_, _ = fmt.Fprintf(all, "%s %d %08x\n", filepath.Base(n), j.size, j.sum)
+	}
+	python, err := readPython(home)
+	if err != nil {
+		return library{}, err
+	}
+	l.jars = append(l.jars, python...)
+	all := crc32.NewIEEE()
+	for _, j := range l.jars {
+		_, _ = fmt.Fprintf(all, "%s %d %08x\n", j.name, j.size, j.sum)
 	}
 	l.name = fmt.Sprintf("spark-%s-%s.zip", version, hex.EncodeToString(all.Sum(nil)))
 	return l, nil
@@ -94,7 +100,7 @@ func readJar(name string) (jar, error) {
 	defer func() { _ = f.Close() }()
 	sum := crc32.NewIEEE()
 	n, err := io.Copy(sum, f)
-	return jar{name, n, sum.Sum32()}, err
+	return jar{name: filepath.Base(name), path: name, size: n, sum: sum.Sum32()}, err
 }
 
 // write writes the archive without compression: jars are compressed. Sizes and sums stand before the data, because a
@@ -102,12 +108,17 @@ func readJar(name string) (jar, error) {
 func (l library) write(w io.Writer) error {
 	z := zip.NewWriter(w)
 	for _, j := range l.jars {
-		e, err := z.CreateRaw(&zip.FileHeader{Name: filepath.Base(j.path), Method: zip.Store, CRC32: j.sum,
+		e, err := z.CreateRaw(&zip.FileHeader{Name: j.name, Method: zip.Store, CRC32: j.sum,
 			CompressedSize64: uint64(j.size), UncompressedSize64: uint64(j.size)})
 		if err != nil {
 			return err
 		}
-		if err := copyFile(e, j.path); err != nil {
+		if j.data != nil {
+			_, err = e.Write(j.data)
+		} else {
+			err = copyFile(e, j.path)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -29,7 +29,7 @@ func (c *Cluster) begin(ctx context.Context, l engines.Launch) (*app, error) {
 		}
 		return nil, failed
 	}
-	if err == nil && (r.User != l.User || !slices.Contains(strings.Split(r.Tags, ","), tagOf(l.Tag))) {
+	if err == nil && (r.User != l.User || !slices.Contains(strings.Split(r.Tags, ","), markOf(l))) {
 		err = fmt.Errorf("%s is another application of %s", id, r.User)
 	}
 	if err != nil {
@@ -64,16 +64,21 @@ func (c *Cluster) stage(ctx context.Context, l engines.Launch, id string) (appli
 		return application{}, fmt.Errorf("%s: %w", archiveKey, err)
 	}
 	libs.Archive, libs.Public = true, true
+	home := path.Join("/user", l.User)
+	dir := path.Join(home, ".sparkStaging", id)
+	brought, err := f.bring(ctx, dir, l.User, l.Program)
+	if err != nil {
+		return application{}, err
+	}
 	site := Site{Queue: c.opt.Queue, DriverLabel: c.opt.DriverLabel, ExecutorLabel: c.opt.ExecutorLabel,
 		Port: c.opt.Ports.of(l.Tag), Viewer: c.opt.User,
-		Tags: []string{c.opt.Instance, tagOf(l.Tag)}, Resources: []Resource{libs}, HadoopConf: c.opt.Hadoop.Files}
+		Tags: []string{c.opt.Instance, markOf(l)}, Resources: append([]Resource{libs}, brought...), HadoopConf: c.opt.Hadoop.Files}
 	if c.access.secure() {
 		if site.Tokens, err = c.tokens(ctx, l.User); err != nil {
 			return application{}, err
 		}
 	}
-	home := path.Join("/user", l.User)
-	staging, conf, err := f.stageConf(ctx, home, id, confFiles(l, site, c.opt.Hadoop.FS+path.Join(home, ".sparkStaging", id)))
+	staging, conf, err := f.stageConf(ctx, home, id, confFiles(l, site, c.opt.Hadoop.FS+dir))
 	if err != nil {
 		return application{}, err
 	}

@@ -74,7 +74,7 @@ func TestTwoClusters(t *testing.T) {
 	for cluster, say := range map[string][]string{
 		"barred":      {"its queue may not use the driver's node label: set clusters.barred.yarn.driver_label"},
 		"closed":      {"doesn't have permission to access all labels", "set clusters.closed.yarn.driver_label"},
-		"mislabelled": {"nolabel", "set clusters.mislabelled.yarn.driver_label to a label that the cluster has"},
+		"mislabelled": {"nolabel", "set clusters.mislabelled.yarn.driver_label"},
 		"empty":       {"/apps/none.zip", "file does not exist", "clusters.empty.yarn.archives"},
 	} {
 		began := time.Now()

@@ -1,0 +1,8 @@
+package extra;
+
+/** What a batch brings in a second jar. */
+public class Extra {
+  public static int twice(int n) {
+    return 2 * n;
+  }
+}
