@@ -115,19 +115,19 @@ type application struct {
 	Started   int64 `json:"startedTime"` // in milliseconds since the epoch
 }
 
-// live are a user's applications that have not ended.
-func (y *yard) live(user string) []application {
+// live are ann's applications that have not ended.
+func (y *yard) live() []application {
 	var answer struct{ Apps struct{ App []application } }
-	at := "http://" + y.h.RM + "/ws/v1/cluster/apps?user.name=" + user + "&user=" + user + "&deSelects=resourceRequests&states=NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING"
+	at := "http://" + y.h.RM + "/ws/v1/cluster/apps?user.name=ann&user=ann&deSelects=resourceRequests&states=NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING"
 	if err := ask(http.DefaultClient, http.MethodGet, at, nil, &answer); err != nil {
 		y.t.Fatalf("%v", err)
 	}
 	return answer.Apps.App
 }
 
-// none waits until a user has no application.
-func (y *yard) none(user string) {
-	testbed.Until(y.t, time.Minute, "no application of "+user+"'s is left", func() bool { return len(y.live(user)) == 0 })
+// none waits until ann has no application.
+func (y *yard) none() {
+	testbed.Until(y.t, time.Minute, "no application of ann's is left", func() bool { return len(y.live()) == 0 })
 }
 
 // ask sends a request to one of Hadoop's REST APIs; body and into may be nil.

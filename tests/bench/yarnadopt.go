@@ -41,11 +41,11 @@ profiles:
 		took = append(took, time.Since(began).Seconds())
 		cpu = append(cpu, testbed.CPUSeconds(g.Cmd.Process.Pid))
 	}
-	if n := len(y.live("ann")); n != many {
+	if n := len(y.live()); n != many {
 		y.t.Fatalf("there are %d applications", n)
 	}
 	g.Stop() // and its engines with it
-	y.none("ann")
+	y.none()
 	adopted := took.figure(fmt.Sprintf("exec of a gateway until it has its %d engines again, stand-ins", many), "s")
 	adopted.CPU = map[string]float64{"gateway": cpu.quantile(0.5)}
 	return []Figure{adopted, y.identify(many)}

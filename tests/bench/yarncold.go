@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -41,22 +42,24 @@ clusters:
 // start is one cold start, split by what was seen from outside the gateway, in seconds.
 type start map[string]float64
 
-// Parts of a start, in order. Ours are what neither YARN nor the engine needs.
+// Parts of a start, in order, and sums of them.
 const (
-	submitted = "until YARN has the application (ours)"
-	listens   = "from there until its engine's port is open"
-	met       = "from there until the gateway connects (ours)"
-	named     = "from there until the engine has said who it is"
-	firstRow  = "from there until the first row"
-	total     = "until the first row"
-	own       = "ours in all"
+	untilRow       = "until the first row"
+	untilSubmitted = "until YARN has the application (ours)"
+	untilOpen      = "from there until its engine's port is open"
+	untilMet       = "from there until the gateway connects (ours, with Spark's log line)"
+	untilTold      = "of that, until the port is in the engine's log"
+	untilNamed     = "from there until the engine has said who it is"
+	untilRead      = "from there until the first row"
+	untilOurs      = "ours in all"
 )
 
 // cold is from the opening of a session that wants an engine of its own to the first row, on a node that has fetched Spark
 // already. Both ends of each part are seen from outside: the ResourceManager says when it got the application; the bench
-// knocks at the engine's port, which is a fixed one here, every 5 ms until it is open, and then reads in /proc/net/tcp when
-// somebody holds a connection to it, which is the gateway's first question; its log says when that is answered. The steps
-// by the gateway's own metric are told besides.
+// knocks at the engine's port, which is a fixed one here, every 5 ms until it is open, reads the engine's log on the node's
+// disk until the line is in it from which the gateway learns the port, and then in /proc/net/tcp when somebody holds a
+// connection to it, which is the gateway's first question; its log says when that is answered. The steps by the gateway's
+// own metric are told besides.
 func (y *yard) cold() []Figure {
 	const runs = 5
 	port := freePort(y.t)
@@ -74,7 +77,7 @@ func (y *yard) cold() []Figure {
 		}
 	}
 	var out []Figure
-	for _, part := range []string{total, submitted, listens, met, named, firstRow, own} {
+	for _, part := range []string{untilRow, untilSubmitted, untilOpen, untilMet, untilTold, untilNamed, untilRead, untilOurs} {
 		out = append(out, seen[part].figure("cold engine, "+part, "s"))
 	}
 	for _, step := range []string{"staging", "scheduling", "container", "process", "listening"} {
@@ -87,13 +90,14 @@ func (y *yard) cold() []Figure {
 
 // coldStart starts one engine, reads a row, and ends it.
 func (y *yard) coldStart(f *field, g *testbed.Gateway, port string) start {
-	ready := strings.Count(g.Log(), "engine ready")
+	ready, told := strings.Count(g.Log(), "engine ready"), y.told()
 	began := time.Now()
-	type sight struct{ open, met, named time.Time }
+	type sight struct{ open, told, met, named time.Time }
 	saw := make(chan sight, 1)
 	go func() {
 		var s sight
 		s.open = when(func() bool { return knock(port) })
+		s.told = when(func() bool { return y.told() > told })
 		s.met = when(func() bool { return connected(port) })
 		s.named = when(func() bool { return strings.Count(g.Log(), "engine ready") > ready })
 		saw <- s
@@ -101,7 +105,7 @@ func (y *yard) coldStart(f *field, g *testbed.Gateway, port string) start {
 	c := testbed.DialHS2(y.t, g.Thrift, "ann", "x", map[string]string{"sluice.engine.share": "connection"})
 	f.thriftRows(c, one, 1000)
 	took := time.Since(began)
-	apps := y.live("ann")
+	apps := y.live()
 	if len(apps) != 1 {
 		y.t.Fatalf("ann has %d applications", len(apps))
 	}
@@ -110,13 +114,14 @@ func (y *yard) coldStart(f *field, g *testbed.Gateway, port string) start {
 		y.t.Fatalf("%v", err)
 	}
 	_ = c.Conn.Close()
-	y.none("ann")
+	y.none()
 	testbed.Until(y.t, time.Minute, "the engine's port is closed", func() bool { return !knock(port) })
 	out := start{
-		submitted: accepted.Sub(began).Seconds(), listens: s.open.Sub(accepted).Seconds(), met: s.met.Sub(s.open).Seconds(),
-		named: s.named.Sub(s.met).Seconds(), firstRow: took.Seconds() - s.named.Sub(began).Seconds(), total: took.Seconds(),
+		untilRow: took.Seconds(), untilSubmitted: accepted.Sub(began).Seconds(), untilOpen: s.open.Sub(accepted).Seconds(),
+		untilMet: s.met.Sub(s.open).Seconds(), untilTold: s.told.Sub(s.open).Seconds(), untilNamed: s.named.Sub(s.met).Seconds(),
+		untilRead: (took - s.named.Sub(began)).Seconds(),
 	}
-	out[own] = out[submitted] + out[met]
+	out[untilOurs] = out[untilSubmitted] + out[untilMet]
 	return out
 }
 
@@ -128,6 +133,17 @@ func when(so func() bool) time.Time {
 		<-tick.C
 	}
 	return time.Now()
+}
+
+// told is how many engines so far have written into their logs where they listen.
+func (y *yard) told() (n int) {
+	logs, _ := filepath.Glob(filepath.Join(y.h.Dir, "log", "nodemanager1", "application_*", "container_*", "stderr"))
+	for _, name := range logs {
+		if text, err := os.ReadFile(name); err == nil && started.Match(text) {
+			n++
+		}
+	}
+	return n
 }
 
 // knock says that somebody listens on a port.

@@ -48,7 +48,7 @@ func (c *costs) medians() map[string]float64 {
 // submit is how many engines a minute can be submitted, their settings staged on HDFS. The NodeManager is stopped, so that
 // applications wait until they are killed after each turn, and our side follows those of the turn, as the gateway does.
 func (y *yard) submit() []Figure {
-	const warm, rounds = 1, 7
+	const warm, rounds = 1, 5
 	y.withoutNode()
 	c := y.cluster("bench")
 	l, err := plan(c)
@@ -56,7 +56,7 @@ func (y *yard) submit() []Figure {
 		y.t.Fatalf("%v", err)
 	}
 	var out []Figure
-	for _, load := range []struct{ clients, n int }{{1, 25}, {8, 80}} {
+	for _, load := range []struct{ clients, n int }{{1, 20}, {8, 64}} {
 		straight, ours := y.costs(), y.costs()
 		raws := make([]*raw, load.clients) // a client of HDFS has one connection, and uses it for one call at a time
 		for i := range raws {
@@ -93,7 +93,7 @@ func (y *yard) submitRaw(c *costs, raws []*raw, n int) (perMinute float64) {
 	for _, id := range ids {
 		raws[0].end(y.t, id)
 	}
-	y.none("ann")
+	y.none()
 	return perMinute
 }
 
@@ -108,7 +108,7 @@ func (y *yard) submitOurs(c *costs, on *yarn.Cluster, clients, n int) (perMinute
 			y.t.Fatalf("%v", err)
 		}
 	})
-	y.none("ann")
+	y.none()
 	return perMinute
 }
 
@@ -127,7 +127,7 @@ func (y *yard) submitOne(on *yarn.Cluster) engines.Tag {
 // sparkSubmit is the processor time of a submission by Spark's own program, which is a process each, and by ours. Spark's
 // stages a jar and its settings and leaves once the application is accepted; ours the settings, and follows it on.
 func (y *yard) sparkSubmit() []Figure {
-	const rounds, each = 3, 50
+	const rounds, each = 3, 40
 	y.withoutNode()
 	c := y.cluster("bench")
 	jar := y.jar()
@@ -142,12 +142,12 @@ func (y *yard) sparkSubmit() []Figure {
 				}
 			})())
 			r := newRaw(y, engines.Launch{})
-			left := y.live("ann")
+			left := y.live()
 			if len(left) != 1 {
 				y.t.Fatalf("spark-submit has left %d applications", len(left))
 			}
 			r.end(y.t, left[0].ID)
-			y.none("ann")
+			y.none()
 			return 1000 * (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 		}},
 		runner{"gateway's cluster", nil, func() float64 {
