@@ -19,7 +19,7 @@ import (
 	"github.com/sluicedata/sluice/tests/testbed"
 )
 
-var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{"hs2": hs2}
+var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{"hs2": hs2, "yarn": onYARN}
 
 // notes are figures that this run cannot make.
 var notes = map[string]string{"hs2": `
@@ -37,7 +37,12 @@ round with Spark's Thrift server (H) and straight Connect (C):
 func main() {
 	area := flag.String("area", "hs2", "what to measure")
 	only := flag.String("only", "", "parts of the area, with commas between them; all if empty")
+	engine := flag.Bool("engine", false, "be a process in place of an engine, in a container of the area yarn")
 	flag.Parse()
+	if *engine {
+		fmt.Fprintln(os.Stderr, "bench:", standInEngine())
+		os.Exit(1)
+	}
 	measure, ok := areas[*area]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "bench: there is no area %q\n", *area)
@@ -55,7 +60,7 @@ func main() {
 	for _, f := range figures {
 		line := fmt.Sprintf("%-58s %10.3f ± %-8.3f %-3s", f.Name, f.Median, f.Spread, f.Unit)
 		if f.Peer != "" {
-			line += fmt.Sprintf("   %.2f × %s", f.Ratio, f.Peer)
+			line += fmt.Sprintf("   %.3g × %s", f.Ratio, f.Peer)
 		}
 		for _, name := range slices.Sorted(maps.Keys(f.CPU)) {
 			line += fmt.Sprintf("   %s %.4g CPU s", name, f.CPU[name])
