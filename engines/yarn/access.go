@@ -131,7 +131,9 @@ func (a *access) client(host string) *http.Client {
 	defer a.mu.Unlock()
 	c := a.http[host]
 	if c == nil {
-		c = &http.Client{Timeout: requestLimit,
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.MaxIdleConnsPerHost = 32 // many applications are followed at once, all by the same few services
+		c = &http.Client{Timeout: requestLimit, Transport: transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		if a.secure() {
 			c.Jar, _ = cookiejar.New(nil) // it fails for no options

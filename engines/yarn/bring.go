@@ -111,7 +111,7 @@ func (f *files) upload(ctx context.Context, dir string, b engines.File) (Resourc
 	if err := f.MkdirAll(path.Dir(at), 0o700); err != nil {
 		return Resource{}, err
 	}
-	if err := f.write(ctx, at, func(w io.Writer) error { return copyFile(w, b.From) }); err != nil {
+	if err := f.Put(ctx, at, func(w io.Writer) error { return copyFile(w, b.From) }); err != nil {
 		return Resource{}, err
 	}
 	return f.resource(b.Link, at)

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sluicedata/sluice/engines"
 )
 
@@ -53,6 +55,7 @@ type Cluster struct {
 
 	upload sync.Mutex // one archive at a time
 	sweeps sync.Once
+	idle   idleClients
 
 	mu       sync.Mutex
 	apps     map[engines.Tag]*app
@@ -134,13 +137,19 @@ func (c *Cluster) shareLibs(ctx context.Context, rt Runtime, report func(string)
 
 // Submit implements engines.Cluster. A submission whose answer was lost is found by its tag.
 func (c *Cluster) Submit(ctx context.Context, l engines.Launch) (engines.App, error) {
+	began := time.Now()
 	find := c.find
 	if l.Program != nil {
 		find = c.batch // one that has ended is not run again
 	}
-	a, err := find(ctx, l.Tag)
+	var a *app
+	var id string
+	both, asking := errgroup.WithContext(ctx)
+	both.Go(func() (err error) { a, err = find(asking, l.Tag); return err })
+	both.Go(func() (err error) { id, err = c.rm.newApplication(asking, l.User); return err }) // one that is not used costs nothing
+	err := both.Wait()
 	if err == nil && a == nil {
-		a, err = c.begin(ctx, l)
+		a, err = c.begin(ctx, l, id, began)
 	}
 	if err != nil {
 		return engines.App{}, fmt.Errorf("submit %s to cluster %s: %w%s", l.Tag, c.opt.Name, err, advise(err.Error(), c.opt.Name, l.User))
@@ -280,6 +289,7 @@ func (c *Cluster) Log(ctx context.Context, tag engines.Tag, n int) (string, erro
 func (c *Cluster) Close() error {
 	c.end()
 	c.wait.Wait()
+	c.idle.forget(true)
 	c.access.close()
 	return nil
 }

@@ -20,7 +20,7 @@ import (
 type fileSystem interface {
 	MkdirAll(dir string, mode os.FileMode) error
 	Chmod(name string, mode os.FileMode) error
-	// Put writes a file, in place of one that is there.
+	// Put writes a file that everybody may read who reaches its directory, in place of one that is there.
 	Put(ctx context.Context, name string, fill func(io.Writer) error) error
 	Stat(name string) (os.FileInfo, error)
 	ReadDir(dir string) ([]os.FileInfo, error)
@@ -41,6 +41,9 @@ func (c *Cluster) open(user string) (*files, error) {
 	if c.access.secure() && user != c.access.user {
 		return &files{&webHDFS{access: c.access, namenodes: h.NameNodePages, user: user}, h.FS}, nil
 	}
+	if client := c.idle.take(user); client != nil {
+		return &files{rpcHDFS{client, user, &c.idle}, h.FS}, nil
+	}
 	if err := c.access.affirm(); err != nil {
 		return nil, err
 	}
@@ -54,11 +57,18 @@ func (c *Cluster) open(user string) (*files, error) {
 	if err != nil {
 		return nil, fmt.Errorf("HDFS at %s: %w", strings.Join(h.NameNodes, ", "), err)
 	}
-	return &files{rpcHDFS{client}, h.FS}, nil
+	return &files{rpcHDFS{client, user, &c.idle}, h.FS}, nil
 }
 
 // rpcHDFS speaks HDFS's own protocol. A client has one connection, and renews its leases until it is closed.
-type rpcHDFS struct{ *hdfs.Client }
+type rpcHDFS struct {
+	*hdfs.Client
+	user string
+	idle *idleClients
+}
+
+// Close implements fileSystem.
+func (f rpcHDFS) Close() error { return f.idle.give(f.user, f.Client) }
 
 // Put implements fileSystem.
 func (f rpcHDFS) Put(ctx context.Context, name string, fill func(io.Writer) error) error {
@@ -72,22 +82,16 @@ func (f rpcHDFS) Put(ctx context.Context, name string, fill func(io.Writer) erro
 		return err
 	}
 	err = fill(w)
+	soon := backoff.NewExponentialBackOff()
+	soon.InitialInterval, soon.MaxInterval = 2*time.Millisecond, time.Second // mostly it is a matter of a millisecond
 	_, cerr := backoff.Retry(ctx, func() (struct{}, error) {
 		err := w.Close()
 		if err != nil && !hdfs.IsErrReplicating(err) { // the last block is on its way to its copies
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
-	}, backoff.WithMaxElapsedTime(time.Minute))
+	}, backoff.WithBackOff(soon), backoff.WithMaxElapsedTime(time.Minute))
 	return errors.Join(err, cerr)
-}
-
-// write makes a file that everybody may read who reaches its directory.
-func (f *files) write(ctx context.Context, name string, fill func(io.Writer) error) error {
-	if err := f.Put(ctx, name, fill); err != nil {
-		return err
-	}
-	return f.Chmod(name, 0o644)
 }
 
 // resource describes a file that is there, as YARN wants to find it.

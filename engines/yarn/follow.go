@@ -19,6 +19,7 @@ type app struct {
 	tag      engines.Tag
 	id, user string
 	batch    bool
+	met      time.Time // since when it is followed
 	ended    chan struct{}
 
 	mu      sync.Mutex
@@ -51,13 +52,15 @@ const (
 	lookRunning = 3 * time.Second
 )
 
-// pause is longer the longer nothing has changed: many applications may wait in a queue.
+// pause is longer the longer an application waits in its queue: there may be many.
 func (a *app) pause(state engines.State, since time.Duration) time.Duration {
 	switch {
 	case state == engines.Running && a.batch:
 		return lookBatch
 	case state == engines.Running:
 		return lookRunning
+	case state == engines.Starting && since < time.Minute:
+		return lookSoon
 	}
 	return min(max(lookSoon, since/20), lookRunning)
 }
@@ -72,7 +75,7 @@ func (c *Cluster) follow(tag engines.Tag, r report, staging time.Duration) *app 
 	if a := c.apps[tag]; a != nil {
 		return a
 	}
-	a := &app{tag: tag, id: r.ID, user: r.User, batch: r.batch(), ended: make(chan struct{}), seen: r}
+	a := &app{tag: tag, id: r.ID, user: r.User, batch: r.batch(), met: time.Now(), ended: make(chan struct{}), seen: r}
 	a.last.Steps.Staging = staging
 	a.last = c.describe(a, r, "")
 	c.apps[tag] = a
@@ -82,8 +85,16 @@ func (c *Cluster) follow(tag engines.Tag, r report, staging time.Duration) *app 
 
 // look looks at an application again and again until it has ended.
 func (c *Cluster) look(ctx context.Context, a *app) {
-	changed := time.Now()
+	changed, pause := a.met, time.Duration(0)
+	if a.now().Steps.Staging > 0 { // it has just been looked at, when it was submitted
+		pause = lookSoon
+	}
 	for {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
 		before := a.now()
 		now, err := c.observe(ctx, a)
 		switch {
@@ -101,11 +112,7 @@ func (c *Cluster) look(ctx context.Context, a *app) {
 			time.AfterFunc(remember, func() { c.forget(a) })
 			return
 		}
-		select {
-		case <-time.After(a.pause(now.State, time.Since(changed))):
-		case <-ctx.Done():
-			return
-		}
+		pause = a.pause(now.State, time.Since(changed))
 	}
 }
 
@@ -165,11 +172,16 @@ func (c *Cluster) observe(ctx context.Context, a *app) (engines.App, error) {
 	return a.last, nil
 }
 
+// queueAfter is for how long an application waits until its queue is looked at: the answer has all queues in it, and most get
+// their place sooner.
+const queueAfter = time.Second
+
 // queueState says how full the queue is that an application waits in. It is asked again when the reason changes, so that
 // who waits is not told every move of others.
 func (c *Cluster) queueState(ctx context.Context, a *app, r report) string {
 	before := a.report()
-	if r.State != "ACCEPTED" || before.QueueState != "" && before.Diagnostics == r.Diagnostics {
+	waits := r.State == "ACCEPTED" && r.Host == "" && time.Since(a.met) > queueAfter
+	if !waits || before.QueueState != "" && before.Diagnostics == r.Diagnostics {
 		return before.QueueState
 	}
 	root, err := c.rm.queues(ctx, a.user)
@@ -208,14 +220,17 @@ func (c *Cluster) findAddress(ctx context.Context, a *app, r report, text string
 }
 
 // processBegan is when a driver's process was started; zero if that is not known yet. The NodeManager's launch script writes
-// prelaunch.out as the last thing before, so that its age tells, to a second.
+// prelaunch.out as the last thing before, and the NodeManager tells the second.
 func (c *Cluster) processBegan(ctx context.Context, a *app) time.Time {
 	text, err := c.container(ctx, a, "/logs")
 	if err != nil {
 		return time.Time{}
 	}
-	at, _ := lastChange(text, "prelaunch.out")
-	return at
+	at, known := lastChange(text, "prelaunch.out")
+	if !known {
+		return time.Time{}
+	}
+	return at.Add(time.Second / 2)
 }
 
 // lastChange finds in a NodeManager's list of a container's log files when one was changed.

@@ -23,7 +23,7 @@ func (f *files) stageConf(ctx context.Context, base, id string, conf map[string]
 	dir := path.Join(base, ".sparkStaging", id)
 	name := path.Join(dir, confArchive)
 	if err = f.private(dir); err == nil {
-		err = f.write(ctx, name, func(w io.Writer) error { return zipTexts(w, conf) })
+		err = f.Put(ctx, name, func(w io.Writer) error { return zipTexts(w, conf) })
 	}
 	var r Resource
 	if err == nil {
@@ -142,7 +142,7 @@ func (f *files) share(ctx context.Context, dir, name string, fill func(io.Writer
 		err := f.MkdirAll(dir, 0o755)
 		part := at + "." + uuid.NewString()
 		if err == nil {
-			err = f.write(ctx, part, fill)
+			err = f.Put(ctx, part, fill)
 		}
 		if err == nil {
 			err = f.Rename(part, at)

@@ -10,16 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sluicedata/sluice/engines"
 )
 
-// begin submits what is not there yet.
-func (c *Cluster) begin(ctx context.Context, l engines.Launch) (*app, error) {
-	began := time.Now()
-	id, err := c.rm.newApplication(ctx, l.User)
-	if err != nil {
-		return nil, err
-	}
+// begin submits what is not there yet, under an id that YARN has given.
+func (c *Cluster) begin(ctx context.Context, l engines.Launch, id string, began time.Time) (*app, error) {
 	failed := c.submit(ctx, l, id)
 	// 202 proves nothing: another user may have had the id, or nobody. No answer proves nothing either.
 	r, err := c.rm.app(context.WithoutCancel(ctx), l.User, id)
@@ -39,7 +36,13 @@ func (c *Cluster) begin(ctx context.Context, l engines.Launch) (*app, error) {
 }
 
 func (c *Cluster) submit(ctx context.Context, l engines.Launch, id string) error {
-	body, err := patiently(ctx, rmPatience, func() (application, error) { return c.stage(ctx, l, id) })
+	body, err := patiently(ctx, rmPatience, func() (application, error) {
+		body, err := c.stage(ctx, l, id)
+		if away(err) {
+			c.idle.forget(false)
+		}
+		return body, err
+	})
 	if err != nil {
 		return err
 	}
@@ -48,20 +51,22 @@ func (c *Cluster) submit(ctx context.Context, l engines.Launch, id string) error
 
 // stage writes what an application needs on HDFS, and renders its submission.
 func (c *Cluster) stage(ctx context.Context, l engines.Launch, id string) (application, error) {
-	if err := c.mark(l.User, id); err != nil {
-		return application{}, err
-	}
+	var marked errgroup.Group // it has to be there before the first file
+	marked.Go(func() error { return c.mark(l.User, id) })
 	f, err := c.open(l.User)
 	if err != nil {
-		return application{}, err
+		return application{}, errors.Join(err, marked.Wait())
 	}
 	defer func() { _ = f.Close() }()
 	libs, err := f.resource(libsLink, strings.TrimPrefix(l.Conf[archiveKey], c.opt.Hadoop.FS))
+	if errors.Is(err, fs.ErrNotExist) {
+		c.forgetLibs()
+	}
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			c.forgetLibs()
-		}
-		return application{}, fmt.Errorf("%s: %w", archiveKey, err)
+		err = fmt.Errorf("%s: %w", archiveKey, err)
+	}
+	if err = errors.Join(err, marked.Wait()); err != nil {
+		return application{}, err
 	}
 	libs.Archive, libs.Public = true, true
 	home := path.Join("/user", l.User)
@@ -70,9 +75,11 @@ func (c *Cluster) stage(ctx context.Context, l engines.Launch, id string) (appli
 	if err != nil {
 		return application{}, err
 	}
-	site := Site{Queue: c.opt.Queue, DriverLabel: c.opt.DriverLabel, ExecutorLabel: c.opt.ExecutorLabel,
-		Port: c.opt.Ports.of(l.Tag), Viewer: c.opt.User,
+	site := Site{Queue: c.opt.Queue, DriverLabel: c.opt.DriverLabel, ExecutorLabel: c.opt.ExecutorLabel, Viewer: c.opt.User,
 		Tags: []string{c.opt.Instance, markOf(l)}, Resources: append([]Resource{libs}, brought...), HadoopConf: c.opt.Hadoop.Files}
+	if l.Program == nil {
+		site.Port = c.opt.Ports.of(l.Tag)
+	}
 	if c.access.secure() {
 		if site.Tokens, err = c.tokens(ctx, l.User); err != nil {
 			return application{}, err

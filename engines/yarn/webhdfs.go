@@ -102,7 +102,7 @@ func (f webFile) Mode() os.FileMode {
 
 // Put implements fileSystem. The NameNode names a DataNode, with a token for it in the address, and that one takes the data.
 func (w *webHDFS) Put(ctx context.Context, name string, fill func(io.Writer) error) error {
-	resp, err := w.ask(ctx, http.MethodPut, name, url.Values{"op": {"CREATE"}, "overwrite": {"true"}})
+	resp, err := w.ask(ctx, http.MethodPut, name, url.Values{"op": {"CREATE"}, "overwrite": {"true"}, "permission": {octal(0o644)}})
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func TestTwoClusters(t *testing.T) {
 	other.Kill("resourcemanager")
 	other.Activate("resourcemanager2")
 	other.WaitNodes()
-	require.Equal(t, [][]string{{"0", "1000"}, {"1", "1000"}}, finish(t, c, op))
+	require.Equal(t, [][]string{{"0", "600"}, {"1", "600"}}, finish(t, c, op))
 	other.Start("resourcemanager") // a standby, which everybody asks first
 	require.Equal(t, want, c.All(join))
 	require.Equal(t, running, keys(applications(t, other, "ann")))

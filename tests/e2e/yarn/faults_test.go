@@ -23,8 +23,8 @@ import (
 	"github.com/sluicedata/sluice/tests/testbed"
 )
 
-// slow is a query whose tasks take a while, with a shuffle behind them: 20 seconds on one core.
-const slow = `SELECT id % 2 AS k, count(*) AS n FROM range(0, 2000, 1, 4)
+// slow is a query whose tasks take a while, with a shuffle behind them: 12 seconds on one core.
+const slow = `SELECT id % 2 AS k, count(*) AS n FROM range(0, 1200, 1, 4)
 	WHERE java_method('java.lang.Thread', 'sleep', 10L) IS NOT NULL GROUP BY id % 2 ORDER BY k`
 
 // drivers are the processes of the drivers on a cluster.
@@ -61,13 +61,13 @@ func TestDaemonsAreKilled(t *testing.T) {
 	shared.Start("namenode")
 	shared.Start("resourcemanager")
 	shared.WaitNodes()
-	require.Equal(t, [][]string{{"0", "1000"}, {"1", "1000"}}, finish(t, ann, op))
+	require.Equal(t, [][]string{{"0", "600"}, {"1", "600"}}, finish(t, ann, op))
 	require.Equal(t, [][]string{{"100", "w0"}}, finish(t, bob, asked))
 
 	op = ann.Async(slow)
 	shared.Kill("nodemanager1")
 	shared.Start("nodemanager1")
-	require.Equal(t, [][]string{{"0", "1000"}, {"1", "1000"}}, finish(t, ann, op))
+	require.Equal(t, [][]string{{"0", "600"}, {"1", "600"}}, finish(t, ann, op))
 	require.Equal(t, keys(running), keys(applications(t, shared, "ann")), "nothing was submitted twice")
 	require.Len(t, applications(t, shared, "bob"), 1)
 

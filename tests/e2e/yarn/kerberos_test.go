@@ -19,6 +19,9 @@ const renewal = 20 * time.Second
 // renewed, and which goes with it.
 func anEngineUnderKerberos(t *testing.T, h *testbed.Hadoop) {
 	explain(t, h)
+	r := check(t, config(h, "root.etl"))
+	require.Zero(t, r.Code, r.Out+r.Err)
+	require.Contains(t, r.Out, "Kerberos: log in as sluice/localhost")
 	g := startGateway(t, config(h, "root.etl"))
 	began := time.Now()
 	c := onYARN(t, g, "ann")
