@@ -48,7 +48,8 @@ func (a *app) report() report {
 
 // Pauses between two looks at an application.
 const (
-	lookSoon    = 150 * time.Millisecond // it has just changed, and somebody waits for it to start
+	lookSoon    = 150 * time.Millisecond // it starts, and somebody waits for it
+	lookPending = 300 * time.Millisecond
 	lookRunning = 3 * time.Second
 )
 
@@ -62,7 +63,7 @@ func (a *app) pause(state engines.State, since time.Duration) time.Duration {
 	case state == engines.Starting && since < time.Minute:
 		return lookSoon
 	}
-	return min(max(lookSoon, since/20), lookRunning)
+	return min(max(lookPending, since/10), lookRunning)
 }
 
 // logEnd is how much of a driver's log is kept past its container's end.
