@@ -47,6 +47,10 @@ var errNoApp = errors.New("there is no such application")
 
 // call asks the active ResourceManager as a user; into may be nil.
 func (r *rm) call(ctx context.Context, method, path, user string, body, into any) error {
+	return r.callFor(ctx, r.patience, method, path, user, body, into)
+}
+
+func (r *rm) callFor(ctx context.Context, patience time.Duration, method, path, user string, body, into any) error {
 	var data []byte
 	if body != nil {
 		var err error
@@ -70,7 +74,7 @@ func (r *rm) call(ctx context.Context, method, path, user string, body, into any
 	}
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 2*time.Second
-	_, err := backoff.Retry(ctx, once, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(r.patience))
+	_, err := backoff.Retry(ctx, once, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(patience))
 	var permanent *backoff.PermanentError
 	if errors.As(err, &permanent) {
 		return permanent.Unwrap()
@@ -184,9 +188,10 @@ func (r *rm) newApplication(ctx context.Context, user string) (string, error) {
 	return answer.ID, err
 }
 
-// submit submits an application. Success proves neither that the application is new nor that it is ours.
+// submit submits an application. Success proves neither that the application is new nor that it is ours; and without an
+// answer it may have been taken all the same, so that whoever gets none asks for it, and only then tries again.
 func (r *rm) submit(ctx context.Context, user string, app application) error {
-	return r.call(ctx, http.MethodPost, "/apps", user, app, nil)
+	return r.callFor(ctx, time.Millisecond, http.MethodPost, "/apps", user, app, nil)
 }
 
 // lean leaves out the larger part of a record.

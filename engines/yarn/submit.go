@@ -17,9 +17,7 @@ import (
 
 // begin submits what is not there yet, under an id that YARN has given.
 func (c *Cluster) begin(ctx context.Context, l engines.Launch, id string, began time.Time) (*app, error) {
-	failed := c.submit(ctx, l, id)
-	// 202 proves nothing: another user may have had the id, or nobody. No answer proves nothing either.
-	r, err := c.rm.app(context.WithoutCancel(ctx), l.User, id)
+	r, failed, err := c.submit(ctx, l, id)
 	if failed != nil && err != nil {
 		if errors.Is(err, errNoApp) {
 			c.tidy(l.User, id)
@@ -35,18 +33,33 @@ func (c *Cluster) begin(ctx context.Context, l engines.Launch, id string, began 
 	return c.follow(l.Tag, r, time.Since(began)), nil
 }
 
-func (c *Cluster) submit(ctx context.Context, l engines.Launch, id string) error {
-	body, err := patiently(ctx, rmPatience, func() (application, error) {
+// submit submits an application and asks for it: 202 proves nothing, another user may have had the id, or nobody; and no answer
+// proves nothing either. failed is what the submission met, err what the question did.
+func (c *Cluster) submit(ctx context.Context, l engines.Launch, id string) (r report, failed, err error) {
+	body, failed := patiently(ctx, rmPatience, func() (application, error) {
 		body, err := c.stage(ctx, l, id)
 		if away(err) {
 			c.idle.forget(false)
 		}
 		return body, err
 	})
-	if err != nil {
-		return err
+	began := time.Now()
+	for {
+		if failed == nil {
+			failed = c.rm.submit(ctx, l.User, body)
+		}
+		r, err = c.rm.app(context.WithoutCancel(ctx), l.User, id)
+		var refused *refusal
+		again := failed != nil && body.ID != "" && !errors.As(failed, &refused) && errors.Is(err, errNoApp)
+		if !again || ctx.Err() != nil || time.Since(began) > rmPatience {
+			return r, failed, err
+		}
+		failed = nil // the ResourceManager is there, and has not heard of it
+		select {
+		case <-time.After(lookPending):
+		case <-ctx.Done():
+		}
 	}
-	return c.rm.submit(ctx, l.User, body)
 }
 
 // stage writes what an application needs on HDFS, and renders its submission.
