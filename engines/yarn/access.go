@@ -109,7 +109,7 @@ func (a *access) prove(req *http.Request) error {
 		return err
 	}
 	if err := spnego.SetSPNEGOHeader(a.krb, req, "HTTP/"+req.URL.Hostname()); err != nil {
-		return fmt.Errorf("Kerberos: a ticket for HTTP/%s: %w", req.URL.Hostname(), err)
+		return fmt.Errorf("a Kerberos ticket for HTTP/%s: %w", req.URL.Hostname(), err)
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func (a *access) affirm() error {
 		return nil
 	}
 	if err := a.krb.AffirmLogin(); err != nil {
-		return fmt.Errorf("Kerberos: log in as %s: %w", a.krb.Credentials.UserName(), err)
+		return fmt.Errorf("log in by Kerberos as %s: %w", a.krb.Credentials.UserName(), err)
 	}
 	return nil
 }

@@ -121,9 +121,9 @@ func on(t *testing.T, g *testbed.Gateway, user, cluster string) *testbed.HS2 {
 }
 
 // startGateway starts one that waits for engines no longer than a slow machine takes.
-func startGateway(t *testing.T, config string, env ...string) *testbed.Gateway {
+func startGateway(t *testing.T, config string) *testbed.Gateway {
 	t.Helper()
-	return testbed.StartGateway(t, config, append(env, "SLUICE_ENGINE_START_TIMEOUT=150s")...)
+	return testbed.StartGateway(t, config, "SLUICE_ENGINE_START_TIMEOUT=150s")
 }
 
 // logOf returns a function that reads a statement's log so far.
