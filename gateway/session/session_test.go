@@ -289,7 +289,7 @@ func TestStops(t *testing.T) {
 		code    string
 	}{
 		"cancelled":      {func(_ *Manager, o *Operation) { o.Cancel() }, 0, Canceled, "HY008"},
-		"time limit":     {func(*Manager, *Operation) {}, 20 * time.Millisecond, TimedOut, "HYT00"},
+		"time limit":     {func(*Manager, *Operation) {}, time.Second, TimedOut, "HYT00"},
 		"session closed": {func(m *Manager, o *Operation) { _ = m.Close(context.Background(), o.Session, "test") }, 0, Closed, "HY008"},
 	} {
 		t.Run(name, func(t *testing.T) {
