@@ -194,8 +194,9 @@ func TestAQueueWithoutRoom(t *testing.T) {
 	bob := on(t, g, "bob", "full")
 	waits := bob.Async("SELECT 5 FROM range(1)")
 	log := logOf(bob, waits)
-	testbed.Until(t, time.Minute, "bob reads why he waits", func() bool { return strings.Contains(log(), "Queue's AM resource limit exceeded") })
-	require.Contains(t, log(), "queue root.default is running, uses 5504 of 8192 MiB and 1 of 16 cores, and 1 of its applications wait for a driver")
+	const full = "queue root.default is running, uses 5504 of 8192 MiB and 1 of 16 cores, and 1 of its applications wait for a driver"
+	testbed.Until(t, time.Minute, "bob reads how full his queue is", func() bool { return strings.Contains(log(), full) })
+	require.Contains(t, log(), "Queue's AM resource limit exceeded")
 	require.Contains(t, log(), "raise its maximum-am-resource-percent")
 	require.Equal(t, [][]string{{"7"}}, onYARN(t, g, "ann").All("SELECT 7 FROM range(1)"))
 	require.Equal(t, tcli.TOperationState_RUNNING_STATE, bob.Status(waits).GetOperationState())
