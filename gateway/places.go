@@ -90,8 +90,9 @@ func newYARN(cfg config.Config, name string, c config.Cluster, instance string, 
 	if err != nil {
 		return nil, err
 	}
-	first := strings.FieldsFunc(y.Principal, func(r rune) bool { return r == '/' || r == '@' })
-	user := cmp.Or(y.ServiceUser, strings.Join(first[:min(1, len(first))], ""), "sluice")
+	ours, _, _ := strings.Cut(y.Principal, "@")
+	ours, _, _ = strings.Cut(ours, "/")
+	user := cmp.Or(y.ServiceUser, ours, "sluice")
 	at, err := yarn.New(yarn.Options{
 		Name: name, Instance: instance, Hadoop: hadoop, User: user, Login: login, Shared: cmp.Or(y.SharedDir, "/user/"+user+"/sluice"),
 		Queue: cmp.Or(y.Queue, "default"), DriverLabel: y.DriverLabel, ExecutorLabel: y.ExecutorLabel, Conf: y.Conf, Archives: y.Archives,

@@ -16,14 +16,7 @@ import (
 const pythonRunner = "org.apache.spark.deploy.PythonRunner"
 
 // batchLogging tells what the program logs, and of Spark only what went wrong.
-const batchLogging = `rootLogger.level = info
-rootLogger.appenderRef.out.ref = out
-appender.out.type = Console
-appender.out.name = out
-appender.out.target = SYSTEM_ERR
-appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = %d{yy/MM/dd HH:mm:ss} %p %c{1}: %m%n%ex
-logger.spark.name = org.apache.spark
+const batchLogging = "rootLogger.level = info\n" + toStderr + `logger.spark.name = org.apache.spark
 logger.spark.level = warn
 logger.shaded.name = org.sparkproject
 logger.shaded.level = warn

@@ -53,15 +53,17 @@ func JVMOptions() []string {
 	return opts
 }
 
-// logging makes the server say its address, which it does at INFO, and otherwise only what went wrong.
-const logging = `rootLogger.level = warn
-rootLogger.appenderRef.out.ref = out
+// toStderr is how everything is logged.
+const toStderr = `rootLogger.appenderRef.out.ref = out
 appender.out.type = Console
 appender.out.name = out
 appender.out.target = SYSTEM_ERR
 appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %d{yy/MM/dd HH:mm:ss} %p %c{1}: %m%n%ex
-logger.connect.name = org.apache.spark.sql.connect.service
+`
+
+// logging makes the server say its address, which it does at INFO, and otherwise only what went wrong.
+const logging = "rootLogger.level = warn\n" + toStderr + `logger.connect.name = org.apache.spark.sql.connect.service
 logger.connect.level = info
 `
 

@@ -2,10 +2,7 @@ package yarn
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -44,20 +41,11 @@ func (c *Cluster) batch(ctx context.Context, tag engines.Tag) (*app, error) {
 	if a != nil {
 		return a, nil
 	}
-	var answer struct {
-		Apps *struct{ App []report }
-	}
-	q := url.Values{"applicationTags": {batchTag + strings.ToLower(string(tag))}}
-	if err := c.rm.call(ctx, http.MethodGet, "/apps?"+q.Encode()+"&"+lean, c.opt.User, nil, &answer); err != nil {
+	all, err := c.rm.withTag(ctx, c.opt.User, batchTag+string(tag), "")
+	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	if answer.Apps == nil {
-		return nil, errors.New("the ResourceManager answered without a list")
-	}
-	if len(answer.Apps.App) == 0 {
-		return nil, nil
-	}
-	return c.follow(tag, answer.Apps.App[0], 0), nil
+	return c.follow(tag, all[0], 0), nil
 }
 
 // Output implements engines.BatchCluster.

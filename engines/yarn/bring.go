@@ -146,15 +146,5 @@ func (f *files) inPlace(r *Resource, b engines.File, user string) error {
 
 // public says whether anybody may read a file: a NodeManager then keeps one copy for all, and refuses what only claims it.
 func (f *files) public(name string, info fs.FileInfo) bool {
-	if info.Mode().Perm()&0o004 == 0 {
-		return false
-	}
-	for dir := path.Dir(name); ; dir = path.Dir(dir) {
-		if d, err := f.Stat(dir); err != nil || d.Mode().Perm()&0o001 == 0 {
-			return false
-		}
-		if dir == "/" {
-			return true
-		}
-	}
+	return info.Mode().Perm()&0o004 != 0 && f.passable(path.Dir(name)) == nil
 }

@@ -2,13 +2,11 @@ package yarn
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"net"
-	"net/http"
 	"net/url"
 	"path"
 	"slices"
@@ -30,7 +28,9 @@ func (c *Cluster) Check(ctx context.Context, tell func(what string, err error)) 
 	}
 	active := false
 	for _, at := range c.opt.Hadoop.ResourceManagers {
-		state, err := c.haState(ctx, at)
+		soon, cancel := context.WithTimeout(ctx, checkPatience)
+		state, err := c.rm.haState(soon, at)
+		cancel()
 		active = active || state == "ACTIVE"
 		tell(strings.TrimSpace("ResourceManager "+at+" "+strings.ToLower(state)), err)
 	}
@@ -53,27 +53,6 @@ func reach(ctx context.Context, address string) error {
 		_ = conn.Close()
 	}
 	return err
-}
-
-// haState asks one ResourceManager where it stands.
-func (c *Cluster) haState(ctx context.Context, at string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, checkPatience)
-	defer cancel()
-	resp, err := c.access.do(ctx, http.MethodGet, at+"/ws/v1/cluster/info", c.opt.User, nil)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	var answer struct {
-		ClusterInfo struct{ HAState string }
-	}
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("it answers %s", resp.Status)
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return "", fmt.Errorf("it answers something else than a ResourceManager: %w", err)
-	}
-	return answer.ClusterInfo.HAState, nil
 }
 
 func (c *Cluster) checkQueue(ctx context.Context, key func(string) string, tell func(string, error)) {
@@ -163,7 +142,7 @@ func (f *files) readable(name string) error {
 
 // passable says which directory on the way keeps others out.
 func (f *files) passable(dir string) error {
-	for ; dir != "/"; dir = path.Dir(dir) {
+	for ; ; dir = path.Dir(dir) {
 		info, err := f.Stat(dir)
 		if err != nil {
 			return err
@@ -171,6 +150,8 @@ func (f *files) passable(dir string) error {
 		if info.Mode()&0o001 == 0 {
 			return fmt.Errorf("%s keeps others out: change its mode to 755", dir)
 		}
+		if dir == "/" {
+			return nil
+		}
 	}
-	return nil
 }

@@ -174,7 +174,7 @@ func (c *Cluster) find(ctx context.Context, tag engines.Tag) (*app, error) {
 		}
 		return a, nil
 	}
-	all, err := c.rm.withTag(ctx, c.opt.User, tagOf(tag)+","+batchTag+string(tag)) // either
+	all, err := c.rm.withTag(ctx, c.opt.User, tagOf(tag)+","+batchTag+string(tag), live) // either
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func (c *Cluster) find(ctx context.Context, tag engines.Tag) (*app, error) {
 
 // List implements engines.Cluster.
 func (c *Cluster) List(ctx context.Context) ([]engines.App, error) {
-	all, err := c.rm.withTag(ctx, c.opt.User, c.opt.Instance)
+	all, err := c.rm.withTag(ctx, c.opt.User, c.opt.Instance, live)
 	if err != nil {
 		return nil, fmt.Errorf("list cluster %s: %w", c.opt.Name, err)
 	}

@@ -145,9 +145,9 @@ func (c *Cluster) observe(ctx context.Context, a *app) (engines.App, error) {
 	a.mu.Lock()
 	a.seen = r
 	address := a.last.Address
-	begun := a.begun
+	begun, registered := a.begun, !a.running.IsZero()
 	a.mu.Unlock()
-	if begun.IsZero() {
+	if begun.IsZero() && !registered {
 		begun = c.processBegan(ctx, a)
 	}
 	text, err := c.tail(ctx, a, logEnd)

@@ -124,21 +124,33 @@ func (r *rm) text(ctx context.Context, at, user string) (string, error) {
 
 // believe says what a 404 means: a ResourceManager that recovers does not know running applications yet.
 func (r *rm) believe(ctx context.Context, at string) error {
-	var answer struct {
-		ClusterInfo struct{ HAState string }
-	}
-	resp, err := r.access.do(ctx, http.MethodGet, at+"/ws/v1/cluster/info", r.access.user, nil)
-	if err != nil {
+	state, err := r.haState(ctx, at)
+	switch {
+	case err != nil:
 		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return err
-	}
-	if answer.ClusterInfo.HAState != "ACTIVE" {
+	case state != "ACTIVE":
 		return errNotActive
 	}
 	return errNoApp
+}
+
+// haState asks one ResourceManager where it stands: ACTIVE, STANDBY, INITIALIZING.
+func (r *rm) haState(ctx context.Context, at string) (string, error) {
+	resp, err := r.access.do(ctx, http.MethodGet, at+"/ws/v1/cluster/info", r.access.user, nil)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("it answers %s", resp.Status)
+	}
+	var answer struct {
+		ClusterInfo struct{ HAState string }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return "", fmt.Errorf("it answers something else than a ResourceManager: %w", err)
+	}
+	return answer.ClusterInfo.HAState, nil
 }
 
 // complaint is the message of an error's body: Hadoop's JSON, or plain text that says it is JSON.
@@ -203,12 +215,18 @@ func (r *rm) app(ctx context.Context, user, id string) (report, error) {
 	return answer.App, err
 }
 
-// withTag lists the applications that carry a tag and have not ended. Tags are kept in lower case.
-func (r *rm) withTag(ctx context.Context, user, tag string) ([]report, error) {
+// live are the states of an application that has not ended.
+const live = "NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING"
+
+// withTag lists the applications that carry a tag, in the states that are named, or in any. Tags are kept in lower case.
+func (r *rm) withTag(ctx context.Context, user, tag, states string) ([]report, error) {
 	var answer struct {
 		Apps *struct{ App []report }
 	}
-	q := url.Values{"applicationTags": {strings.ToLower(tag)}, "states": {"NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING"}}
+	q := url.Values{"applicationTags": {strings.ToLower(tag)}}
+	if states != "" {
+		q.Set("states", states)
+	}
 	if err := r.call(ctx, http.MethodGet, "/apps?"+q.Encode()+"&"+lean, user, nil, &answer); err != nil {
 		return nil, err
 	}

@@ -98,9 +98,9 @@ func TestNobodyAnswers(t *testing.T) {
 
 // An empty answer is no empty list: whoever sweeps by it would take everything for gone.
 func TestAnEmptyAnswerIsNoList(t *testing.T) {
-	_, err := newRM([]string{answering(t, active, say(http.StatusOK, ""))}, anybody(t), time.Minute).withTag(t.Context(), "sluice", "E-1")
+	_, err := newRM([]string{answering(t, active, say(http.StatusOK, ""))}, anybody(t), time.Minute).withTag(t.Context(), "sluice", "E-1", live)
 	require.Error(t, err)
-	got, err := newRM([]string{answering(t, active, say(http.StatusOK, `{"apps":{}}`))}, anybody(t), time.Minute).withTag(t.Context(), "sluice", "E-1")
+	got, err := newRM([]string{answering(t, active, say(http.StatusOK, `{"apps":{}}`))}, anybody(t), time.Minute).withTag(t.Context(), "sluice", "E-1", live)
 	require.NoError(t, err)
 	require.Empty(t, got)
 }

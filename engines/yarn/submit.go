@@ -1,6 +1,7 @@
 package yarn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -209,7 +210,7 @@ func (c *Cluster) sweep(ctx context.Context) error {
 		r, err := c.rm.app(ctx, user, id)
 		switch {
 		case errors.Is(err, errNoApp):
-			if time.Since(i.ModTime()) > c.grace() {
+			if time.Since(i.ModTime()) > cmp.Or(c.opt.Grace, defaultGrace) {
 				c.tidy(user, id)
 			}
 		case err != nil:
@@ -219,13 +220,6 @@ func (c *Cluster) sweep(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (c *Cluster) grace() time.Duration {
-	if c.opt.Grace > 0 {
-		return c.opt.Grace
-	}
-	return defaultGrace
 }
 
 // follows says that an application is followed, which includes the end of its files.
