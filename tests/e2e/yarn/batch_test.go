@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/colinmarc/hdfs/v2"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
@@ -154,13 +153,7 @@ func put(t *testing.T, from, to string, mode os.FileMode) string {
 	require.NoError(t, err)
 	w, err := c.Create(to)
 	require.NoError(t, err)
-	_, err = w.Write(data)
-	require.NoError(t, err)
-	testbed.Until(t, 10*time.Second, "the NameNode has heard of the file's block", func() bool {
-		err := w.Close()
-		require.True(t, err == nil || hdfs.IsErrReplicating(err), "%v", err)
-		return err == nil
-	})
+	fill(t, w, data)
 	require.NoError(t, c.Chmod(to, mode))
 	return "hdfs://" + shared.NameNode + to
 }

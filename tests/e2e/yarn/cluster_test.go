@@ -25,13 +25,7 @@ func TestHDFSHasOwners(t *testing.T) {
 	ann, bob := shared.HDFS("ann"), shared.HDFS("bob")
 	w, err := ann.Create("/user/ann/words")
 	require.NoError(t, err)
-	_, err = w.Write([]byte("hello"))
-	require.NoError(t, err)
-	testbed.Until(t, 10*time.Second, "the NameNode has heard of the file's block", func() bool {
-		err := w.Close()
-		require.True(t, err == nil || hdfs.IsErrReplicating(err), "%v", err)
-		return err == nil
-	})
+	fill(t, w, []byte("hello"))
 
 	info, err := ann.Stat("/user/ann/words")
 	require.NoError(t, err)
@@ -45,6 +39,18 @@ func TestHDFSHasOwners(t *testing.T) {
 	require.ErrorIs(t, bob.Mkdir("/apps/mine", 0o755), os.ErrPermission)
 	_, err = bob.ReadDir("/apps")
 	require.NoError(t, err)
+}
+
+// fill writes a file's content, and waits until it is there.
+func fill(t *testing.T, w *hdfs.FileWriter, data []byte) {
+	t.Helper()
+	_, err := w.Write(data)
+	require.NoError(t, err)
+	testbed.Until(t, 10*time.Second, "the NameNode has heard of the file's block", func() bool {
+		err := w.Close()
+		require.True(t, err == nil || hdfs.IsErrReplicating(err), "%v", err)
+		return err == nil
+	})
 }
 
 func TestNewApplication(t *testing.T) {

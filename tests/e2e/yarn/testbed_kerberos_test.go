@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/colinmarc/hdfs/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluicedata/sluice/tests/testbed"
@@ -43,13 +42,7 @@ func ownFiles(t *testing.T, h *testbed.Hadoop) {
 	ann := h.HDFS("ann")
 	w, err := ann.CreateFile("/tmp/secret", 1, 1<<20, 0o700)
 	require.NoError(t, err)
-	_, err = w.Write([]byte("hello"))
-	require.NoError(t, err)
-	testbed.Until(t, 10*time.Second, "the NameNode has heard of the file's block", func() bool {
-		err := w.Close()
-		require.True(t, err == nil || hdfs.IsErrReplicating(err), "%v", err)
-		return err == nil
-	})
+	fill(t, w, []byte("hello"))
 	data, err := ann.ReadFile("/tmp/secret")
 	require.NoError(t, err)
 	require.Equal(t, "hello", string(data))
