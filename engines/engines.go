@@ -118,8 +118,11 @@ func (s Steps) Each(f func(name string, took time.Duration)) {
 	}
 }
 
-// Event tells that an application changed.
-type Event struct{ App App }
+// Event tells that an application changed, or News of it: what has happened to it that its users should read.
+type Event struct {
+	App  App
+	News string // empty if App has changed
+}
 
 // Driver knows one kind of engine.
 type Driver interface {

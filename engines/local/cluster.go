@@ -53,10 +53,10 @@ type Cluster struct {
 
 	mu       sync.Mutex
 	apps     map[engines.Tag]*app
-	watchers map[chan engines.Event]struct{}
 	wait     sync.WaitGroup
 	closed   bool
 	meta     metastore
+	watchers engines.Watchers
 }
 
 // app is an application that this gateway follows.
@@ -69,7 +69,7 @@ type app struct {
 
 // New makes a local cluster. It does not touch the disk.
 func New(opt Options) *Cluster {
-	return &Cluster{opt: opt, apps: map[engines.Tag]*app{}, watchers: map[chan engines.Event]struct{}{}}
+	return &Cluster{opt: opt, apps: map[engines.Tag]*app{}}
 }
 
 // Name implements engines.Cluster.
@@ -229,17 +229,7 @@ func (c *Cluster) stage(dir string, l engines.Launch) error {
 
 // Watch implements engines.Cluster.
 func (c *Cluster) Watch(ctx context.Context) (<-chan engines.Event, error) {
-	ch := make(chan engines.Event, 1024)
-	c.mu.Lock()
-	c.watchers[ch] = struct{}{}
-	c.mu.Unlock()
-	context.AfterFunc(ctx, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.watchers, ch)
-		close(ch)
-	})
-	return ch, nil
+	return c.watchers.Watch(ctx), nil
 }
 
 // List implements engines.Cluster.

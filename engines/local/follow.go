@@ -54,7 +54,7 @@ func (c *Cluster) follow(ctx context.Context, dir string) (engines.App, error) {
 	c.apps[tag] = a
 	c.wait.Add(1)
 	c.mu.Unlock()
-	c.tell(now)
+	c.watchers.Tell(engines.Event{App: now})
 	go c.listen(a, lines, dir)
 	return now, nil
 }
@@ -111,7 +111,7 @@ func (c *Cluster) update(a *app, now engines.App) {
 	a.last = now
 	c.mu.Unlock()
 	if !same {
-		c.tell(now)
+		c.watchers.Tell(engines.Event{App: now})
 	}
 }
 
@@ -131,16 +131,4 @@ func (c *Cluster) ended(dir string) (engines.App, error) {
 		return engines.App{}, err
 	}
 	return c.describe(st), nil
-}
-
-func (c *Cluster) tell(a engines.App) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for ch := range c.watchers {
-		select {
-		case ch <- engines.Event{App: a}:
-		default: // a watcher that sleeps is woken by its next List; states are told again on change
-			c.opt.Log.Warn("a watcher of the local cluster does not keep up", "app", a.Tag)
-		}
-	}
 }

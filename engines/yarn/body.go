@@ -1,14 +1,10 @@
 package yarn
 
 import (
-	"fmt"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode/utf16"
 )
 
 // application is YARN's ApplicationSubmissionContext as the ResourceManager's REST API reads it.
@@ -84,42 +80,4 @@ func entriesOf[V any](m map[string]V) entries[V] {
 	return out
 }
 
-var size = regexp.MustCompile(`^([1-9][0-9]*)([kKmMgGtT]?)[bB]?$`)
-
-// megabytes reads a size as Spark writes it: 512m, 2g; a number alone is MiB. What is left of a MiB counts as one.
-func megabytes(text string) (int, error) {
-	m := size.FindStringSubmatch(strings.TrimSpace(text))
-	if m == nil {
-		return 0, fmt.Errorf("%q is no size of memory; write it like 2g or 512m", text)
-	}
-	n, err := strconv.Atoi(m[1])
-	if err != nil || n > 1<<30 {
-		return 0, fmt.Errorf("%q is more memory than a machine has; write it like 2g or 512m", text)
-	}
-	switch strings.ToLower(m[2]) {
-	case "k":
-		return (n + 1023) / 1024, nil
-	case "g":
-		return n << 10, nil
-	case "t":
-		return n << 20, nil
-	}
-	return n, nil
-}
-
-// overhead is what a driver's container needs beside its heap, by Spark's rule: a setting of its own, or a share of the
-// heap, 384 MiB at least.
-func overhead(heap int, conf map[string]string) int {
-	if n, err := megabytes(conf["spark.driver.memoryOverhead"]); err == nil {
-		return n
-	}
-	factor := 0.1
-	if f, err := strconv.ParseFloat(conf["spark.driver.memoryOverheadFactor"], 64); err == nil && f > 0 {
-		factor = f
-	}
-	return max(384, int(factor*float64(heap)))
-}
-
 func parent(uri string) string { return strings.TrimSuffix(uri, "/"+path.Base(uri)) }
-
-func utf16Of(r rune) []uint16 { return utf16.Encode([]rune{r}) }

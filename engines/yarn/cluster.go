@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/kept"
 )
 
 // Options are what a YARN cluster has to know.
@@ -33,9 +34,9 @@ type Options struct {
 	Closed        bool              // only gateways reach engines there
 	Ready         string            // regular expression of the line in which an engine says where it listens; group 1 is host:port
 	Lease         time.Duration     // YARN ends an engine that is not renewed for so long
-	Ports         Ports             // where engines listen; none lets each find a free port
+	Ports         engines.Ports     // where engines listen; none lets each find a free port
 	Grace         time.Duration     // for how long a submission may take to arrive, until its files are taken for left over
-	LogDir        string            // on this machine, for the logs of drivers that have ended; empty keeps none
+	Logs          kept.Dir          // for the logs of drivers that have ended
 	Archives      map[string]string // by runtime: hdfs://…, Spark's jars, which are there already
 	Runtime       func(ctx context.Context, name string, report func(string)) (Runtime, error)
 	Log           *slog.Logger
@@ -60,7 +61,7 @@ type Cluster struct {
 	mu       sync.Mutex
 	apps     map[engines.Tag]*app
 	libs     map[string]Resource // by the runtime's directory
-	watchers map[chan engines.Event]struct{}
+	watchers engines.Watchers
 }
 
 // rmPatience is for how long a cluster without an active ResourceManager is waited for: a restart with recovery takes less.
@@ -72,8 +73,7 @@ func New(opt Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{opt: opt, access: a, rm: newRM(opt.Hadoop.ResourceManagers, a, rmPatience), apps: map[engines.Tag]*app{}, libs: map[string]Resource{},
-		watchers: map[chan engines.Event]struct{}{}}
+	c := &Cluster{opt: opt, access: a, rm: newRM(opt.Hadoop.ResourceManagers, a, rmPatience), apps: map[engines.Tag]*app{}, libs: map[string]Resource{}}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -201,28 +201,7 @@ func (c *Cluster) List(ctx context.Context) ([]engines.App, error) {
 
 // Watch implements engines.Cluster.
 func (c *Cluster) Watch(ctx context.Context) (<-chan engines.Event, error) {
-	ch := make(chan engines.Event, 1024)
-	c.mu.Lock()
-	c.watchers[ch] = struct{}{}
-	c.mu.Unlock()
-	context.AfterFunc(ctx, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.watchers, ch)
-		close(ch)
-	})
-	return ch, nil
-}
-
-func (c *Cluster) tell(a engines.App) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for ch := range c.watchers {
-		select {
-		case ch <- engines.Event{App: a}:
-		default: // it is told the next change, and asks for the list from time to time
-		}
-	}
+	return c.watchers.Watch(ctx), nil
 }
 
 // Kill implements engines.Cluster.

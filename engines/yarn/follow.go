@@ -105,7 +105,7 @@ func (c *Cluster) look(ctx context.Context, a *app) {
 			c.opt.Log.Debug("cannot look at an application", "cluster", c.opt.Name, "application", a.id, "error", err)
 		case now != before:
 			changed = time.Now()
-			c.tell(now)
+			c.watchers.Tell(engines.Event{App: now})
 		}
 		if now.State == engines.Ended {
 			c.tidy(a.user, a.id)
@@ -167,8 +167,8 @@ func (c *Cluster) observe(ctx context.Context, a *app) (engines.App, error) {
 	}
 	a.last = c.describe(a, r, address)
 	if r.ended() {
-		c.keepLog(a.id+".out", a.out)
-		a.last.Log = cmp.Or(c.keepLog(a.id, a.kept), a.last.Log)
+		c.keep(a.id+".out", a.out)
+		a.last.Log = cmp.Or(c.keep(a.id, a.kept), a.last.Log)
 	}
 	return a.last, nil
 }
@@ -200,7 +200,7 @@ func (c *Cluster) queueState(ctx context.Context, a *app, r report) string {
 // near the beginning.
 func (c *Cluster) findAddress(ctx context.Context, a *app, r report, text string) string {
 	host, _, _ := net.SplitHostPort(r.Host)
-	if p := c.opt.Ports.of(a.tag); p != "" {
+	if p := c.port(a.tag); p != "" {
 		address := net.JoinHostPort(host, p)
 		if r.State != "RUNNING" || reach(ctx, address) != nil {
 			return ""

@@ -3,7 +3,6 @@
 package yarn
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -55,8 +54,8 @@ const appMaster = "org.apache.spark.deploy.yarn.ApplicationMaster"
 // URI.
 func confFiles(l engines.Launch, site Site, staging string) map[string]string {
 	files := map[string]string{
-		propertyFile: properties(sparkConf(l, site, staging)),
-		cacheFile:    properties(distCache(site, staging)),
+		propertyFile: engines.Properties(sparkConf(l, site, staging)),
+		cacheFile:    engines.Properties(distCache(site, staging)),
 		overlayFile:  "<configuration></configuration>\n", // nothing beyond the files below
 	}
 	for name, text := range site.HadoopConf {
@@ -135,15 +134,13 @@ func (r Resource) kind() string {
 // and says 202 all the same, so the names here are what golden tests hold. staging is the application's directory, conf
 // the archive of confFiles in it.
 func submission(l engines.Launch, site Site, id, staging string, conf Resource) (application, error) {
-	heap, err := megabytes(l.Memory)
+	heap, err := engines.Mebibytes(l.Memory)
 	if err != nil {
 		return application{}, err
 	}
-	cores := 1
-	if text := l.Conf["spark.driver.cores"]; text != "" {
-		if cores, err = strconv.Atoi(text); err != nil || cores < 1 {
-			return application{}, fmt.Errorf("spark.driver.cores: %q is no number of cores", text)
-		}
+	cores, err := engines.DriverCores(l.Conf)
+	if err != nil {
+		return application{}, err
 	}
 	env := map[string]string{
 		"CLASSPATH":              "{{PWD}}<CPS>{{PWD}}/" + confLink + "<CPS>{{PWD}}/" + libsLink + "/*<CPS>{{PWD}}/" + confLink + "/" + hadoopConfDir,
@@ -168,7 +165,7 @@ func submission(l engines.Launch, site Site, id, staging string, conf Resource) 
 	return application{
 		ID: id, Name: l.Name, Type: "SPARK", Queue: site.Queue, MaxAttempts: 1,
 		DriverLabel: site.DriverLabel, AppLabel: site.DriverLabel,
-		Resource: resource{Memory: heap + overhead(heap, l.Conf), Cores: cores},
+		Resource: resource{Memory: heap + engines.DriverOverhead(heap, l.Conf, 0.1), Cores: cores},
 		Tags:     tags{site.Tags},
 		Container: container{
 			Commands:    commands{command(l)},
@@ -213,36 +210,4 @@ func shell(word string) string {
 // literal quotes a word in which YARN is to replace nothing: what it looks for is cut in two, which the shell joins.
 func literal(word string) string {
 	return strings.NewReplacer("{", "{''", "}", "}''", "<", "<''").Replace(shell(word))
-}
-
-// properties writes a file as java.util.Properties reads it, sorted by key.
-func properties(values map[string]string) string {
-	var b strings.Builder
-	for _, k := range slices.Sorted(maps.Keys(values)) {
-		b.WriteString(escape(k, true) + "=" + escape(values[k], false) + "\n")
-	}
-	return b.String()
-}
-
-func escape(text string, key bool) string {
-	var b strings.Builder
-	for i, r := range text {
-		switch {
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\r':
-			b.WriteString(`\r`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case strings.ContainsRune(`\:=#!`, r), r == ' ' && (key || i == 0):
-			b.WriteString(`\` + string(r))
-		case r < ' ' || r > '~':
-			for _, unit := range utf16Of(r) {
-				fmt.Fprintf(&b, `\u%04X`, unit)
-			}
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
 }

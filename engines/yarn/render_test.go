@@ -62,31 +62,6 @@ func TestEngine(t *testing.T) {
 	}
 }
 
-func TestSizes(t *testing.T) {
-	for text, want := range map[string]int{"512m": 512, "2g": 2048, "1t": 1 << 20, "1500k": 2, "384": 384, "2G": 2048, "2gb": 2048} {
-		got, err := megabytes(text)
-		require.NoError(t, err, text)
-		require.Equal(t, want, got, text)
-	}
-	for _, text := range []string{"", "g", "-1g", "1.5g", "2 g", "99999999999g"} {
-		_, err := megabytes(text)
-		require.ErrorContains(t, err, "write", text)
-	}
-	require.Equal(t, 384, overhead(1024, nil))
-	require.Equal(t, 819, overhead(8192, nil))
-	require.Equal(t, 2048, overhead(8192, map[string]string{"spark.driver.memoryOverhead": "2g"}))
-	require.Equal(t, 1638, overhead(8192, map[string]string{"spark.driver.memoryOverheadFactor": "0.2"}))
-}
-
-// What java.util.Properties reads is what was written.
-func TestPropertiesAreEscaped(t *testing.T) {
-	require.Equal(t, `a\=b\:\ c=hdfs\://nn\:8020/x y
-empty=
-path=\ leading, C\:\\x\n\ttab\#\!
-text=\u00E9\uD83D\uDE00
-`, properties(map[string]string{"a=b: c": "hdfs://nn:8020/x y", "path": " leading, C:\\x\n\ttab#!", "text": "é😀", "empty": ""}))
-}
-
 // The launch script puts the command between double quotes, and bash takes those off first.
 func TestWordsSurviveTheShell(t *testing.T) {
 	for _, word := range []string{"plain", "two words", "it's", `say "x"`, "cost $HOME", `a'b"c$d`, "; rm -rf /"} {

@@ -92,7 +92,7 @@ func (c *Cluster) stage(ctx context.Context, l engines.Launch, id string) (appli
 	site := Site{Queue: c.opt.Queue, DriverLabel: c.opt.DriverLabel, ExecutorLabel: c.opt.ExecutorLabel, Viewer: c.opt.User,
 		Tags: []string{c.opt.Instance, markOf(l)}, Resources: append([]Resource{libs}, brought...), HadoopConf: c.opt.Hadoop.Files}
 	if l.Program == nil {
-		site.Port = c.opt.Ports.of(l.Tag)
+		site.Port = c.port(l.Tag)
 	}
 	if c.access.secure() {
 		if site.Tokens, err = c.tokens(ctx, l.User); err != nil {
@@ -176,7 +176,7 @@ func (c *Cluster) sweepOften(ctx context.Context) {
 		if err := c.sweep(ctx); err != nil && ctx.Err() == nil {
 			c.opt.Log.Warn("cannot look for what crashes have left on HDFS", "cluster", c.opt.Name, "error", err)
 		}
-		if err := c.dropOldLogs(); err != nil {
+		if err := c.opt.Logs.DropOld(time.Now()); err != nil {
 			c.opt.Log.Warn("cannot delete old logs", "cluster", c.opt.Name, "error", err)
 		}
 		select {
