@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/spark"
 	"github.com/sluicedata/sluice/gateway/config"
 )
 
@@ -15,20 +17,40 @@ func Check(ctx context.Context, cfg config.Config, tell func(what string, err er
 	ok = true
 	for _, name := range slices.Sorted(maps.Keys(cfg.Clusters)) {
 		c := cfg.Clusters[name]
-		if c.Kind != "yarn" {
-			continue // this machine is asked when an engine starts
-		}
 		say := func(what string, err error) {
 			ok = ok && err == nil
 			tell("cluster "+name+": "+what, err)
 		}
-		at, err := newYARN(cfg, name, c, "", newRuntimes(cfg), slog.New(slog.DiscardHandler))
+		var err error
+		switch c.Kind { // this machine is asked when an engine starts
+		case "yarn":
+			err = checkYARN(ctx, cfg, name, say)
+		case "kubernetes":
+			err = checkKube(ctx, cfg, name, say)
+		}
 		if err != nil {
 			say("read its configuration", err)
-			continue
 		}
-		at.Check(ctx, say)
-		_ = at.Close()
 	}
 	return ok
+}
+
+func checkYARN(ctx context.Context, cfg config.Config, name string, say func(string, error)) error {
+	at, err := newYARN(cfg, name, cfg.Clusters[name], "", newRuntimes(cfg), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	at.Check(ctx, say)
+	return at.Close()
+}
+
+func checkKube(ctx context.Context, cfg config.Config, name string, say func(string, error)) error {
+	at, err := newKube(cfg, name, cfg.Clusters[name], "check", nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	at.Check(ctx, func(p engines.Platform) (engines.Launch, error) {
+		return spark.Driver{}.Plan(engines.Spec{ID: "check", User: "check", Name: "check", Memory: cfg.Engine.Memory, Token: "check", Conf: cfg.Engine.Conf}, p)
+	}, say)
+	return at.Close()
 }

@@ -4,7 +4,6 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/kube"
 	"github.com/sluicedata/sluice/engines/launch"
 	"github.com/sluicedata/sluice/gateway/auth"
 	"github.com/sluicedata/sluice/gateway/config"
@@ -86,8 +86,7 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	otel.SetTracerProvider(sdktrace.NewTracerProvider()) // ids for tags and logs; nothing is exported
 
-	instance := "sluice-" + hex.EncodeToString(derive(secret, "instance"))[:16]
-	if g.clusters, err = newClusters(cfg, instance, supervise, log); err != nil {
+	if g.clusters, err = newClusters(cfg, secret, supervise, log); err != nil {
 		return nil, err
 	}
 	g.launcher = g.newLauncher(secret)
@@ -228,6 +227,11 @@ func (g *Gateway) pages() http.Handler {
 	frontEnds := map[string]http.Handler{}
 	for _, path := range hs2.Paths(g.cfg.HS2.HTTPPath) {
 		frontEnds[path] = g.hs2
+	}
+	for name, c := range g.clusters {
+		if k, ok := c.(*kube.Cluster); ok {
+			frontEnds[filesPath(name)+"/*file"] = http.StripPrefix(filesPath(name), k.Files())
+		}
 	}
 	admins := auth.NewAdmins(g.cfg.Auth.AdminUsers, g.cfg.Auth.AdminGroups)
 	return ops.Handler(ops.Options{Registry: g.metrics.registry, Checks: g.checks(), FrontEnds: frontEnds, Admin: ops.NewAdmin(g.auth, admins)})

@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/kept"
 	"github.com/sluicedata/sluice/engines/local"
 	"github.com/sluicedata/sluice/engines/spark"
 	"github.com/sluicedata/sluice/engines/spark/dist"
@@ -46,26 +48,27 @@ func (g *Gateway) keepWarm() error {
 	return nil
 }
 
-func newClusters(cfg config.Config, instance string, supervise []string, log *slog.Logger) (map[string]engines.Cluster, error) {
+func newClusters(cfg config.Config, secret []byte, supervise []string, log *slog.Logger) (map[string]engines.Cluster, error) {
 	out := map[string]engines.Cluster{}
+	instance := "sluice-" + hex.EncodeToString(derive(secret, "instance"))[:16]
 	runtimes := newRuntimes(cfg)
 	for name, c := range cfg.Clusters {
-		if c.Kind == "yarn" {
-			at, err := newYARN(cfg, name, c, instance, runtimes, log)
-			if err != nil {
-				return out, err
-			}
-			out[name] = at
-			continue
+		var err error
+		switch c.Kind {
+		case "yarn":
+			out[name], err = newYARN(cfg, name, c, instance, runtimes, log)
+		case "kubernetes":
+			out[name], err = newKube(cfg, name, c, instance, derive(secret, "files"), log)
+		default:
+			out[name] = local.New(local.Options{
+				Name: name, Dir: cmp.Or(c.Dir, filepath.Join(cfg.DataDir, "clusters", name)), Cores: c.Cores, Lease: cfg.Engine.Lease, Supervise: supervise,
+				Runtime: runtimes.find, Closed: c.ClosedNetwork, Log: log,
+			})
 		}
-		dir := c.Dir
-		if dir == "" {
-			dir = filepath.Join(cfg.DataDir, "clusters", name)
+		if err != nil {
+			delete(out, name) // a nil pointer is no nil interface
+			return out, err
 		}
-		out[name] = local.New(local.Options{
-			Name: name, Dir: dir, Cores: c.Cores, Lease: cfg.Engine.Lease, Supervise: supervise,
-			Runtime: runtimes.find, Closed: c.ClosedNetwork, Log: log,
-		})
 	}
 	return out, nil
 }
@@ -82,7 +85,7 @@ func newYARN(cfg config.Config, name string, c config.Cluster, instance string, 
 			hadoop.ResourceManagers = append(hadoop.ResourceManagers, strings.TrimSuffix(strings.TrimSpace(at), "/"))
 		}
 	}
-	ports, err := yarn.ReadPorts(y.Ports)
+	ports, err := engines.ReadPorts(y.Ports)
 	if err != nil {
 		return nil, fmt.Errorf("clusters.%s.yarn.ports: %w", name, err)
 	}
@@ -96,7 +99,7 @@ func newYARN(cfg config.Config, name string, c config.Cluster, instance string, 
 	at, err := yarn.New(yarn.Options{
 		Name: name, Instance: instance, Hadoop: hadoop, User: user, Login: login, Shared: cmp.Or(y.SharedDir, "/user/"+user+"/sluice"),
 		Queue: cmp.Or(y.Queue, "default"), DriverLabel: y.DriverLabel, ExecutorLabel: y.ExecutorLabel, Conf: y.Conf, Archives: y.Archives,
-		Closed: c.ClosedNetwork, Ready: spark.Ready, Ports: ports, Lease: cfg.Engine.Lease, LogDir: filepath.Join(cfg.DataDir, "logs", name),
+		Closed: c.ClosedNetwork, Ready: spark.Ready, Ports: ports, Lease: cfg.Engine.Lease, Logs: kept.Dir(filepath.Join(cfg.DataDir, "logs", name)),
 		Runtime: func(ctx context.Context, name string, report func(string)) (yarn.Runtime, error) {
 			if uri := y.Archives[cmp.Or(name, config.DefaultRuntime)]; uri != "" {
 				return yarn.Runtime{Archive: uri, Version: rts[name].Version}, nil

@@ -40,13 +40,14 @@ type entry struct {
 	rec       Record
 	changed   chan struct{} // closed and replaced at each change of rec.App
 	said      []string      // what was told so far, for those who come later
-	listeners map[int]func(string)
+	listeners map[int]func(string) // of who waits for it
+	users     map[int]func(string) // of who has it, for news of it
 	next      int
 }
 
 func newEntry(at place, c engines.Cluster, d engines.Driver) *entry {
 	return &entry{place: at, cluster: c, driver: d, idleSince: time.Now(),
-		ready: make(chan struct{}), gone: make(chan struct{}), changed: make(chan struct{}), listeners: map[int]func(string){}}
+		ready: make(chan struct{}), gone: make(chan struct{}), changed: make(chan struct{}), listeners: map[int]func(string){}, users: map[int]func(string){}}
 }
 
 // id is the engine's id, empty until there is one.
@@ -141,13 +142,27 @@ func (e *entry) listen(report func(string)) (stop func()) {
 	for _, text := range e.said {
 		report(text)
 	}
+	return e.add(e.listeners, report)
+}
+
+// add puts a function among others until the returned one is called. The caller holds e.mu.
+func (e *entry) add(to map[int]func(string), f func(string)) (remove func()) {
 	id := e.next
 	e.next++
-	e.listeners[id] = report
+	to[id] = f
 	return func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		delete(e.listeners, id)
+		delete(to, id)
+	}
+}
+
+// news tells those who use the engine what has happened to it.
+func (e *entry) news(text string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, f := range e.users {
+		f(text)
 	}
 }
 

@@ -27,7 +27,11 @@ func (l *Launcher) Run(ctx context.Context) error {
 				l.mu.Lock()
 				e := l.byID[string(ev.App.Tag)]
 				l.mu.Unlock()
-				if e != nil {
+				switch {
+				case e == nil:
+				case ev.News != "":
+					e.news(ev.News)
+				default:
 					l.observe(e, ev.App)
 				}
 			}

@@ -163,6 +163,13 @@ func (l *Lease) Err() error {
 	}
 }
 
+// News passes on what happens to the engine, in words for its users, until the returned function is called.
+func (l *Lease) News(report func(string)) (stop func()) {
+	l.entry.mu.Lock()
+	defer l.entry.mu.Unlock()
+	return l.entry.add(l.entry.users, report)
+}
+
 // Draining says that the engine will be ended once nobody uses it: whoever can go on with another one should.
 func (l *Lease) Draining() bool {
 	l.owner.mu.Lock()

@@ -226,9 +226,13 @@ var fieldOf = map[string]string{
 var ofPlatform = []string{"spark.master", "spark.submit.", "spark.yarn.", "spark.jars.", "spark.kerberos.", "spark.kubernetes.",
 	"spark.app.id", "spark.driver.host", "spark.driver.bindAddress", "spark.sluice."}
 
+// ofCluster are the same of an engine, which names no files.
+var ofCluster = []string{"spark.yarn.", "spark.kubernetes.", "spark.kerberos."}
+
 // ofUser are exceptions from them.
 var ofUser = []string{"spark.yarn.appMasterEnv.", "spark.yarn.am.waitTime", "spark.yarn.max.executor.failures",
-	"spark.yarn.executor.failuresValidityInterval"}
+	"spark.yarn.executor.failuresValidityInterval", "spark.kubernetes.driverEnv.", "spark.kubernetes.executor.request.cores",
+	"spark.kubernetes.memoryOverheadFactor", "spark.kubernetes.allocation.", "spark.kubernetes.executor.annotation."}
 
 // identity are environment variables that make a driver or an executor somebody else's.
 var identity = map[string]bool{"CLASSPATH": true, "SPARK_USER": true, "SPARK_YARN_STAGING_DIR": true, "HADOOP_USER_NAME": true,

@@ -112,7 +112,7 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 	maps.Copy(conf, spec.Conf)
 	// Where an engine runs, as whom, and who may reach it, is not for its user to say.
 	maps.DeleteFunc(conf, func(k, _ string) bool {
-		return impersonates(k) || strings.HasPrefix(k, "spark.yarn.") && !beginsWithOne(k, ofUser)
+		return impersonates(k) || beginsWithOne(k, ofCluster) && !beginsWithOne(k, ofUser)
 	})
 	delete(conf, "spark.connect.authenticate.token")
 	delete(conf, "spark.connect.grpc.interceptor.classes")

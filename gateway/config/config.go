@@ -172,11 +172,61 @@ type Runtime struct {
 
 // Cluster is a place that runs engines.
 type Cluster struct {
-	Kind          string `koanf:"kind" help:"local: this machine; yarn: a YARN cluster." oneof:"local,yarn"`
-	Cores         int    `koanf:"cores" help:"Cores of each engine; 0 is all."`
-	ClosedNetwork bool   `koanf:"closed_network" help:"Say that nobody but this gateway can reach the ports of engines there, because a network namespace or a firewall keeps others out. Engines that ask nobody who they are may run then: Spark before 4.0, which has no token and listens on every interface."`
-	Dir           string `koanf:"dir" help:"Directory of a local cluster; gateways on one machine that share it and the store share its engines. Empty: in data_dir."`
-	YARN          YARN   `koanf:"yarn"`
+	Kind          string     `koanf:"kind" help:"local: this machine; yarn: a YARN cluster; kubernetes: a namespace of a Kubernetes cluster." oneof:"local,yarn,kubernetes"`
+	Cores         int        `koanf:"cores" help:"Cores of each engine; 0 is all."`
+	ClosedNetwork bool       `koanf:"closed_network" help:"Say that nobody but this gateway can reach the ports of engines there, because a network namespace or a firewall keeps others out. Engines that ask nobody who they are may run then: Spark before 4.0, which has no token and listens on every interface."`
+	Dir           string     `koanf:"dir" help:"Directory of a local cluster; gateways on one machine that share it and the store share its engines. Empty: in data_dir."`
+	YARN          YARN       `koanf:"yarn"`
+	Kubernetes    Kubernetes `koanf:"kubernetes"`
+}
+
+// Kubernetes is where a cluster of kind kubernetes is, and how its engines are placed.
+type Kubernetes struct {
+	Kubeconfig            string            `koanf:"kubeconfig" help:"Kubeconfig file. Empty: the service account of the pod that the gateway runs in, or else what kubectl would use."`
+	Context               string            `koanf:"context" help:"Context of that file. Empty: its current one."`
+	Namespace             string            `koanf:"namespace" help:"Namespace of drivers and executors. Empty: the context's, or the gateway's own."`
+	Image                 string            `koanf:"image" help:"Image of Spark, laid out as Apache's own; a version in its tag, such as spark:4.3.0-java17, wins over spark.version."`
+	Images                map[string]string `koanf:"images" help:"Images of other runtimes, by their names."`
+	PullPolicy            string            `koanf:"pull_policy" help:"When nodes fetch images. Empty: Kubernetes' own rule." oneof:",Always,IfNotPresent,Never"`
+	ServiceAccount        string            `koanf:"service_account" help:"Account of drivers, which make executors."`
+	HostNetwork           bool              `koanf:"host_network" help:"Drivers and executors use their nodes' network, without an overlay; false: the pod network."`
+	Ports                 string            `koanf:"ports" help:"With host networking: range of ports of drivers. Each has four of them, one behind the other, which no other driver has."`
+	ExecutorPorts         string            `koanf:"executor_ports" help:"With host networking: range of ports that executors listen on; each takes the first that is free on its node. Empty: any port."`
+	Evictable             string            `koanf:"evictable" help:"Label of nodes that may be taken away, KEY or KEY=VALUE: executors prefer them and tolerate a taint of that key (NoSchedule), drivers stay off them. Empty: nodes are all alike."`
+	DriverSelector        string            `koanf:"driver_selector" help:"Labels that drivers' nodes must have, KEY=VALUE with commas between them."`
+	ExecutorSelector      string            `koanf:"executor_selector" help:"The same for executors."`
+	DriverTolerations     string            `koanf:"driver_tolerations" help:"Taints of nodes that drivers may run on all the same, KEY=VALUE:EFFECT or KEY:EFFECT with commas between them."`
+	ExecutorTolerations   string            `koanf:"executor_tolerations" help:"The same for executors."`
+	DriverPriorityClass   string            `koanf:"driver_priority_class" help:"Priority class of drivers."`
+	ExecutorPriorityClass string            `koanf:"executor_priority_class" help:"Priority class of executors: a low one gives way to other pods."`
+	DriverTemplate        string            `koanf:"driver_template" help:"File with a PodTemplateSpec that lies under what is set for drivers: volumes, sidecars, labels, security context."`
+	ExecutorTemplate      string            `koanf:"executor_template" help:"The same for executors."`
+	DriverCPU             string            `koanf:"driver_cpu" help:"Processors requested for a driver, such as 500m. Empty: spark.driver.cores."`
+	ExecutorCPU           string            `koanf:"executor_cpu" help:"Processors requested for an executor. Empty: spark.executor.cores."`
+	QoS                   string            `koanf:"qos" help:"burstable: pods may use processors that nobody uses; guaranteed: they get what they request, and no more." oneof:"burstable,guaranteed"`
+	MinExecutors          int               `koanf:"min_executors" help:"Executors that each engine keeps, at least."`
+	MaxExecutors          int               `koanf:"max_executors" help:"Executors of an engine or batch, at most; 0 is any number."`
+	MaxDrivers            int               `koanf:"max_drivers" help:"Engines and batches at a time in the namespace: more of them would leave no room for executors. 0 is any number."`
+	Lease                 time.Duration     `koanf:"lease" help:"How long an engine lives on when no gateway can renew it; in place of engine.lease, because an API server may be away for longer than that."`
+	HadoopConf            string            `koanf:"hadoop_conf" help:"Directory of core-site.xml, hdfs-site.xml, hive-site.xml: drivers get them."`
+	Principal             string            `koanf:"kerberos_principal" help:"Kerberos principal of the gateway, for an HDFS whose core-site.xml asks for Kerberos: drivers get delegation tokens of their users, which the gateway renews."`
+	Keytab                string            `koanf:"kerberos_keytab" help:"Keytab file of that principal."`
+	Krb5Conf              string            `koanf:"krb5_conf" help:"Kerberos configuration. Empty: /etc/krb5.conf."`
+	FilesURL              string            `koanf:"files_url" help:"Address under which pods reach this gateway's HTTP port, http://HOST:PORT, to fetch the files of batches. Empty: listen.http, unless that is this machine's alone."`
+	Conf                  map[string]string `koanf:"conf" help:"Spark settings of engines there, such as where the metastore is; they win over users'."`
+}
+
+// NewCluster is a cluster of which nothing is said but its name.
+func NewCluster() Cluster {
+	return Cluster{YARN: YARN{Conf: map[string]string{}, Archives: map[string]string{}}, Kubernetes: Kubernetes{ServiceAccount: "sluice-driver", HostNetwork: true,
+		Ports: "24000-24999", Evictable: "sluice/evictable", QoS: "burstable", MaxExecutors: 20, MaxDrivers: 50, Lease: 30 * time.Minute,
+		Images: map[string]string{}, Conf: map[string]string{}}}
+}
+
+func localCluster() Cluster {
+	c := NewCluster()
+	c.Kind = "local"
+	return c
 }
 
 // YARN is where a cluster of kind yarn is, and how its engines are submitted.
@@ -222,7 +272,7 @@ func Default() Config {
 		Spark:         Spark{Version: "4.3.0"},
 		Profiles:      map[string]Profile{},
 		Runtimes:      map[string]Runtime{},
-		Clusters:      map[string]Cluster{"local": {Kind: "local", YARN: YARN{Conf: map[string]string{}, Archives: map[string]string{}}}},
+		Clusters:      map[string]Cluster{"local": localCluster()},
 		Log:           Log{Level: "info", Format: "text"},
 		ShutdownGrace: 10 * time.Second,
 	}

@@ -29,9 +29,6 @@ func load(t *testing.T, text string, environ ...string) Config {
 	return cfg
 }
 
-// noYARN is what clusters of other kinds have.
-var noYARN = YARN{Conf: map[string]string{}, Archives: map[string]string{}}
-
 func TestDefaultsAreValid(t *testing.T) {
 	t.Setenv("HOME", "/home/ann")
 	t.Setenv("XDG_DATA_HOME", "")
@@ -125,10 +122,10 @@ clusters:
 engine:
   cluster: big-one
 `, "SLUICE_CLUSTERS_LOCAL_CORES=3", "SLUICE_CLUSTERS_BIG_ONE_CORES=32")
-	require.Equal(t, map[string]Cluster{"local": {Kind: "local", Cores: 3, YARN: noYARN}, "big-one": {Kind: "local", Cores: 32, YARN: noYARN}}, cfg.Clusters)
+	require.Equal(t, map[string]Cluster{"local": localWith(3), "big-one": localWith(32)}, cfg.Clusters)
 	require.NoError(t, cfg.Validate())
 
-	require.Equal(t, map[string]Cluster{"local": {Kind: "local", Cores: 4, YARN: noYARN}}, load(t, "", "SLUICE_CLUSTERS_LOCAL_CORES=4").Clusters)
+	require.Equal(t, map[string]Cluster{"local": localWith(4)}, load(t, "", "SLUICE_CLUSTERS_LOCAL_CORES=4").Clusters)
 }
 
 func TestRuntimes(t *testing.T) {
@@ -203,7 +200,7 @@ func TestValidate(t *testing.T) {
 		"port too large":         {func(c *Config) { c.Listen.HTTP = "127.0.0.1:65536" }, `listen.http: "127.0.0.1:65536" has no port between 0 and 65535`},
 		"no data_dir":            {func(c *Config) { c.DataDir = "" }, "data_dir: must not be empty"},
 		"negative duration":      {func(c *Config) { c.ShutdownGrace = -time.Second }, "shutdown_grace: -1s is too short"},
-		"negative cores":         {func(c *Config) { c.Clusters = map[string]Cluster{"local": {Kind: "local", Cores: -1}} }, "clusters.local.cores: -1 is negative"},
+		"negative cores":         {func(c *Config) { c.Clusters = map[string]Cluster{"local": localWith(-1)} }, "clusters.local.cores: -1 is negative"},
 		"a shared store":         {func(c *Config) { c.Store.URL, c.Secret = "postgres://h/d", strings.Repeat("x", 32) }, ""},
 		"a store of two minds":   {func(c *Config) { c.Store.URL = "postgres://h/d" }, "secret: must be set, and be the same on every gateway that shares store.url: engine tokens are derived from it"},
 		"another database":       {func(c *Config) { c.Store.URL, c.Secret = "mysql://h/d", strings.Repeat("x", 32) }, "store.url: must begin with postgres://; leave it empty for an SQLite file in data_dir"},
@@ -216,18 +213,31 @@ func TestValidate(t *testing.T) {
 		"disk above its total":   {func(c *Config) { c.Spool.TotalDisk = 1 << 30 }, "spool.disk: 20GiB is more than spool.total_disk, 1GiB"},
 		"fetch above message":    {func(c *Config) { c.HS2.FetchBytes = 200 << 20 }, "hs2.fetch_bytes: 200MiB is not between 64KiB and hs2.max_message_size"},
 		"a YARN cluster": {func(c *Config) {
-			c.Clusters["y"] = Cluster{Kind: "yarn", YARN: YARN{HadoopConf: "/etc/hadoop/conf", ResourceManagers: "http://a:1, https://b:2", SharedDir: "/apps"}}
+			c.Clusters["y"] = placed(Cluster{Kind: "yarn", YARN: YARN{HadoopConf: "/etc/hadoop/conf", ResourceManagers: "http://a:1, https://b:2", SharedDir: "/apps"}})
 		}, ""},
-		"a YARN cluster without its files": {func(c *Config) { c.Clusters["y"] = Cluster{Kind: "yarn"} },
+		"a YARN cluster without its files": {func(c *Config) { c.Clusters["y"] = placed(Cluster{Kind: "yarn"}) },
 			"clusters.y.yarn.hadoop_conf: must name the directory of the cluster's core-site.xml, hdfs-site.xml and yarn-site.xml"},
 		"a YARN cluster's addresses": {func(c *Config) {
-			c.Clusters["y"] = Cluster{Kind: "yarn", YARN: YARN{HadoopConf: "/etc/hadoop/conf", ResourceManagers: "rm:8088", SharedDir: "apps"}}
+			c.Clusters["y"] = placed(Cluster{Kind: "yarn", YARN: YARN{HadoopConf: "/etc/hadoop/conf", ResourceManagers: "rm:8088", SharedDir: "apps"}})
 		}, "clusters.y.yarn.resource_managers: \"rm:8088\" must begin with http:// or https://\nclusters.y.yarn.shared_dir: \"apps\" must be a path on HDFS that begins with /"},
-		"an enum of a cluster":  {func(c *Config) { c.Clusters["local"] = Cluster{Kind: "loacl"} }, `clusters.local.kind: "loacl" is not one of local, yarn; did you mean local?`},
+		"a Kubernetes cluster": {func(c *Config) {
+			k := NewCluster()
+			k.Kind, k.Kubernetes.Image = "kubernetes", "apache/spark:4.0.1"
+			c.Clusters["k"] = k
+		}, ""},
+		"a Kubernetes cluster's keys": {func(c *Config) {
+			k := NewCluster()
+			k.Kind, k.Kubernetes.Images, k.Kubernetes.MinExecutors, k.Kubernetes.FilesURL, k.Kubernetes.QoS, k.Kubernetes.Principal = "kubernetes", map[string]string{"old": "x"}, 30, "gateway:10099", "best", "sluice@X"
+			c.Clusters["k"] = k
+		}, "clusters.k.kubernetes.qos: \"best\" is not one of burstable, guaranteed\nclusters.k.kubernetes.image: must name an image of Spark, such as apache/spark:4.0.1-java17-python3\n" +
+			"clusters.k.kubernetes.images.old: there is no runtime of that name; add it to runtimes\nclusters.k.kubernetes.min_executors: 30 is more than max_executors, 20\n" +
+			"clusters.k.kubernetes.files_url: \"gateway:10099\" must begin with http:// or https://\nclusters.k.kubernetes.kerberos_principal: and kerberos_keytab must be given together\n" +
+			"clusters.k.kubernetes.hadoop_conf: must name the directory of core-site.xml and hdfs-site.xml, which say where tokens come from"},
+		"an enum of a cluster":  {func(c *Config) { c.Clusters["local"] = placed(Cluster{Kind: "loacl"}) }, `clusters.local.kind: "loacl" is not one of local, yarn, kubernetes; did you mean local?`},
 		"IPv6, any":             {func(c *Config) { c.Listen.Thrift, c.Auth.Mode = "[::]:1", "file" }, "auth.file: must name the password file when auth.mode is file; sluice password USER makes its lines"},
 		"a name is not trusted": {func(c *Config) { c.Listen.Thrift = "localhost.example:1" }, "listen.thrift: localhost.example:1 can be reached by others, and auth.mode is none: set auth.mode: file, or listen on 127.0.0.1, or say auth.open_to_network: true if anybody may run anything"},
 		"an old Spark, closed": {func(c *Config) {
-			c.Spark.Version, c.Clusters["local"] = "3.5.7", Cluster{Kind: "local", ClosedNetwork: true}
+			c.Spark.Version, c.Clusters["local"] = "3.5.7", placed(Cluster{Kind: "local", ClosedNetwork: true})
 		}, ""},
 		"an old Spark, open":    {func(c *Config) { c.Spark.Version = "3.5.7" }, "spark.version: Spark 3.5.7 has no token and listens on every interface, and no cluster says that its network is closed: set clusters.NAME.closed_network: true where nobody but this gateway reaches the engines, or use Spark 4.0 or newer"},
 		"a home of any version": {func(c *Config) { c.Spark = Spark{Home: "/opt/spark", Version: "3.5.7"} }, ""},
@@ -343,4 +353,16 @@ func TestParseBytes(t *testing.T) {
 		_, err := ParseBytes(text)
 		require.Error(t, err, text)
 	}
+}
+
+// placed is a cluster whose other kinds have their defaults, as those of a file have.
+func placed(c Cluster) Cluster {
+	c.Kubernetes = NewCluster().Kubernetes
+	return c
+}
+
+func localWith(cores int) Cluster {
+	c := NewCluster()
+	c.Kind, c.Cores = "local", cores
+	return c
 }

@@ -36,7 +36,7 @@ func Load(path string, environ []string) (Config, []Warning, error) {
 		if err != nil {
 			return Config{}, nil, err
 		}
-		if err := k.Load(confmap.Provider(values, ""), nil); err != nil {
+		if err := loadFile(k, values); err != nil {
 			return Config{}, nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -60,6 +60,24 @@ func Load(path string, environ []string) (Config, []Warning, error) {
 	return cfg, append(warnings, cfg.unsure()...), nil
 }
 
+// loadFile lays a file's values over the defaults, which are those of its own clusters, too.
+func loadFile(k *koanf.Koanf, values map[string]any) error {
+	clusters, _ := values["clusters"].(map[string]any)
+	for name := range clusters {
+		if k.Exists("clusters" + delimiter + name) {
+			continue
+		}
+		defaults, err := structs.Provider(NewCluster(), "koanf").Read()
+		if err == nil {
+			err = k.Load(confmap.Provider(map[string]any{"clusters": map[string]any{name: defaults}}, ""), nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return k.Load(confmap.Provider(values, ""), nil)
+}
+
 // expand makes the paths absolute.
 func (c *Config) expand() (err error) {
 	paths := []*string{&c.DataDir, &c.Spool.Dir, &c.Auth.File, &c.TLS.Cert, &c.TLS.Key, &c.TLS.ClientCA, &c.Spark.Home, &c.Spark.JavaHome}
@@ -80,16 +98,12 @@ func (c *Config) expand() (err error) {
 		c.Runtimes[name] = r
 	}
 	for name, cl := range c.Clusters {
-		for _, p := range []*string{&cl.Dir, &cl.YARN.HadoopConf, &cl.YARN.Keytab, &cl.YARN.Krb5Conf} {
+		kube := &cl.Kubernetes
+		for _, p := range []*string{&cl.Dir, &cl.YARN.HadoopConf, &cl.YARN.Keytab, &cl.YARN.Krb5Conf, &kube.Kubeconfig, &kube.DriverTemplate, &kube.ExecutorTemplate,
+			&kube.HadoopConf, &kube.Keytab, &kube.Krb5Conf} {
 			if *p, err = expand(*p); err != nil {
 				return err
 			}
-		}
-		if cl.YARN.Archives == nil {
-			cl.YARN.Archives = map[string]string{}
-		}
-		if cl.YARN.Conf == nil {
-			cl.YARN.Conf = map[string]string{}
 		}
 		c.Clusters[name] = cl
 	}

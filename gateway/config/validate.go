@@ -97,10 +97,38 @@ func (c Config) validateProfiles(wrong complaint) {
 }
 
 func (c Cluster) validate(path string, runtimes map[string]Runtime, wrong complaint) {
-	if c.Kind != "yarn" {
-		return
+	switch c.Kind {
+	case "yarn":
+		c.YARN.validate(path+".yarn", runtimes, wrong)
+	case "kubernetes":
+		c.Kubernetes.validate(path+".kubernetes", runtimes, wrong)
 	}
-	y, path := c.YARN, path+".yarn"
+}
+
+func (k Kubernetes) validate(path string, runtimes map[string]Runtime, wrong complaint) {
+	if k.Image == "" {
+		wrong(path+".image", "must name an image of Spark, such as apache/spark:4.0.1-java17-python3")
+	}
+	for name := range k.Images {
+		if _, ok := runtimes[name]; !ok {
+			wrong(path+".images."+name, "there is no runtime of that name; add it to runtimes")
+		}
+	}
+	if k.MaxExecutors > 0 && k.MinExecutors > k.MaxExecutors {
+		wrong(path+".min_executors", "%d is more than max_executors, %d", k.MinExecutors, k.MaxExecutors)
+	}
+	if k.FilesURL != "" && !strings.HasPrefix(k.FilesURL, "http://") && !strings.HasPrefix(k.FilesURL, "https://") {
+		wrong(path+".files_url", "%q must begin with http:// or https://", k.FilesURL)
+	}
+	if (k.Principal == "") != (k.Keytab == "") {
+		wrong(path+".kerberos_principal", "and kerberos_keytab must be given together")
+	}
+	if k.Principal != "" && k.HadoopConf == "" {
+		wrong(path+".hadoop_conf", "must name the directory of core-site.xml and hdfs-site.xml, which say where tokens come from")
+	}
+}
+
+func (y YARN) validate(path string, runtimes map[string]Runtime, wrong complaint) {
 	if y.HadoopConf == "" {
 		wrong(path+".hadoop_conf", "must name the directory of the cluster's core-site.xml, hdfs-site.xml and yarn-site.xml")
 	}

@@ -213,6 +213,7 @@ func (o *Operation) onEngine(ctx context.Context, f func(context.Context, engine
 	}
 	o.audit.place = o.Session.whereabouts()
 	o.update(func(s *Snapshot) { s.State, s.Started = Running, time.Now() })
+	defer lease.News(o.log.Say)()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
