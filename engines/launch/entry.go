@@ -38,8 +38,8 @@ type entry struct {
 
 	mu        sync.Mutex
 	rec       Record
-	changed   chan struct{} // closed and replaced at each change of rec.App
-	said      []string      // what was told so far, for those who come later
+	changed   chan struct{}        // closed and replaced at each change of rec.App
+	said      []string             // what was told so far, for those who come later
 	listeners map[int]func(string) // of who waits for it
 	users     map[int]func(string) // of who has it, for news of it
 	next      int
