@@ -107,10 +107,11 @@ func (k *Kubernetes) start(s *Suite, o KubernetesOptions) (end func(well bool)) 
 	k.Dir, k.Kubeconfig = dir, filepath.Join(dir, "admin.kubeconfig")
 	group := "sluice-kube-" + strconv.Itoa(os.Getpid())
 	k.configure(o, group)
+	later := k.stock(s, images)
 	runtime.LockOSThread() // its children die with the thread that started them
 	cmd := exec.CommandContext(context.Background(), "unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc",
 		"bash", filepath.Join(dir, "control.sh"))
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + dir, "RUN=" + dir, "BIN=" + kubeServers(s), "IMAGES=" + kubeImages(s),
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + dir, "RUN=" + dir, "BIN=" + kubeServers(s),
 		"CGROUP=" + group, "CONTROL=" + kubeControl, "NODES=" + strconv.Itoa(o.Nodes)}
 	log, err := os.Create(filepath.Join(dir, "log", "control.log"))
 	if err != nil {
@@ -135,7 +136,7 @@ func (k *Kubernetes) start(s *Suite, o KubernetesOptions) (end func(well bool)) 
 	if err != nil {
 		s.Fatalf("%v", err)
 	}
-	data, err = json.Marshal(images)
+	data, err = json.Marshal(later)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "images.json"), data, 0o600)
 	}

@@ -108,9 +108,9 @@ func (k *Kubernetes) pid(file string) string {
 }
 
 // within runs a command among the processes of the control plane.
-func (k *Kubernetes) within(command ...string) string {
+func (k *Kubernetes) within(command ...string) {
 	k.t.Helper()
-	return k.enter(nil, command)
+	k.enter(nil, command)
 }
 
 // Exec runs a command of this machine's as a node sees it, and returns what it says.

@@ -13,8 +13,6 @@ import (
 // kube is the cluster that all tests use. Whoever breaks it mends it.
 var kube *testbed.Kubernetes
 
-var spark testbed.Image
-
 func TestMain(m *testing.M) {
 	testbed.NeedJDK("tests/e2e/kube")
 	s := &testbed.Suite{}

@@ -34,8 +34,6 @@ for kv in ip_forward=1 conf/all/rp_filter=0 conf/default/rp_filter=0; do echo "$
 
 keep containerd containerd -c "$N/containerd.toml"
 until ctr version >/dev/null 2>&1; do sleep 0.1; done
-# Before kubelet, which would ask a registry for what is not there.
-for t in "$IMAGES"/*.tar; do ctr -n k8s.io images import "$t"; done
 ready
 keep kubelet "$BIN/kubelet" --config="$N/kubelet.yaml" --kubeconfig="$N/kubelet.kubeconfig" --hostname-override="node$i" --node-ip="10.90.0.$i" \
   --root-dir=/var/lib/kubelet --v=1
