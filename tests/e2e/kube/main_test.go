@@ -1,6 +1,6 @@
 //go:build e2e
 
-// Package kube proves what runs on a real Kubernetes of several nodes, each test process in a cluster of its own.
+// Package kube proves what runs on a real Kubernetes of several nodes: one is stable, two may be taken away.
 package kube
 
 import (
@@ -18,7 +18,9 @@ func TestMain(m *testing.M) {
 	s := &testbed.Suite{}
 	kube = testbed.InKubernetes("tests/e2e/kube", testbed.KubernetesOptions{Evictable: []string{"node2", "node3"}, Images: func() []testbed.Image {
 		return []testbed.Image{testbed.SparkImage(s, testbed.SparkVersion)}
-	}}, func() { testbed.SparkHome(s) })
+	}}, func() {
+		testbed.SparkHome(s)
+	})
 	code := m.Run()
 	s.End()
 	os.Exit(code)
