@@ -68,7 +68,7 @@ func TestTheSameStatementRunsOnKubernetes(t *testing.T) {
 	require.Equal(t, names(running), names(p.drivers()))
 
 	// The driver dies: the session goes on with another engine, and nothing of the first one is left.
-	kube.Exec("node1", "sh", "-c", "kill -9 $(pgrep -f spark.SparkSubmit)")
+	kube.Exec("node1", "sh", "-c", "kill -9 $(pgrep -f [d]eploy.SparkSubmit)")
 	testbed.Until(t, 2*time.Minute, "the session has another engine", func() bool {
 		op, st := again.Exec("SELECT 7 AS seven FROM range(1)")
 		if st.StatusCode != tcli.TStatusCode_SUCCESS_STATUS { // it may meet the old one while that dies
