@@ -65,7 +65,6 @@ func (k *Kubernetes) Stop(component string) {
 	if exists(k.pidFile(component)) {
 		k.signal(component, "-KILL")
 	}
-	Until(k.t, 10*time.Second, component+" has ended", func() bool { return !exists(k.pidFile(component)) })
 }
 
 // Start starts a component that was stopped, and waits until it answers if it is the API server.
@@ -99,12 +98,18 @@ func (k *Kubernetes) signal(component, signal string) {
 	if err != nil {
 		k.t.Fatalf("%v", err)
 	}
-	kill := []string{"kill", signal, k.pid(at)}
+	pid := k.pid(at)
 	if node, _, ok := strings.Cut(component, "/"); ok {
-		k.Exec(node, kill...)
-		return
+		k.Exec(node, "kill", signal, pid)
+	} else {
+		k.within("kill", signal, pid)
 	}
-	k.within(kill...)
+	if signal == "-KILL" { // whoever is next to ask must not meet the dead
+		Until(k.t, 10*time.Second, component+" has ended", func() bool {
+			data, err := os.ReadFile(file)
+			return err != nil || strings.TrimSpace(string(data)) != pid
+		})
+	}
 }
 
 func (k *Kubernetes) pid(file string) string {
