@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,11 +49,13 @@ func (c *Cluster) followLog(ctx context.Context, a *app) {
 		a.mu.Lock()
 		begun := a.pod != nil && (a.pod.Status.Phase == corev1.PodRunning || !live(a.pod))
 		a.mu.Unlock()
+		pause := lookPause // its node may be lost a moment later
 		if begun {
 			c.readOn(ctx, a)
+			pause = lookEvents
 		}
 		select {
-		case <-time.After(lookEvents):
+		case <-time.After(pause):
 		case <-a.ended:
 			return
 		case <-ctx.Done():
@@ -65,24 +66,22 @@ func (c *Cluster) followLog(ctx context.Context, a *app) {
 
 // readOn reads a log until it ends, or the way to it is cut.
 func (c *Cluster) readOn(ctx context.Context, a *app) {
-	r, err := c.opt.API.PodLog(ctx, podName(a.tag), &corev1.PodLogOptions{Container: driverContainer, Follow: true, TailLines: new(int64(2000))})
+	r, err := c.opt.API.PodLog(ctx, podName(a.tag), &corev1.PodLogOptions{Container: driverContainer, Follow: true, TailLines: new(int64(logLines))})
 	if err != nil {
 		return
 	}
 	defer func() { _ = r.Close() }()
+	var end tail
 	buf := make([]byte, 16<<10)
-	for first := true; ; first = false {
+	for {
 		n, err := r.Read(buf)
-		a.mu.Lock()
-		if first && n > 0 {
-			a.log = nil // the lines of its end, again
+		if n > 0 {
+			_, _ = end.Write(buf[:n]) // it takes everything
+			a.mu.Lock()
+			a.log = end.bytes()
+			a.mu.Unlock()
 		}
-		a.log = append(a.log, buf[:n]...)
-		if over := len(a.log) - logEnd; over > logEnd {
-			a.log = append([]byte(nil), a.log[over:]...)
-		}
-		a.mu.Unlock()
-		if err == io.EOF || err != nil {
+		if err != nil {
 			return
 		}
 	}

@@ -366,17 +366,34 @@ func (c *Cluster) Log(ctx context.Context, tag engines.Tag, n int) (string, erro
 // logEnd is how much of a driver's log is kept past its pod's end.
 const logEnd = 64 << 10
 
+// logLines are how many lines of it are asked for: the API gives lines of the end, or bytes of the beginning.
+const logLines = 10_000
+
+// tail keeps the end of what is written to it.
+type tail struct{ text []byte }
+
+// Write implements io.Writer.
+func (t *tail) Write(p []byte) (int, error) {
+	t.text = append(t.text, p...)
+	if over := len(t.text) - logEnd; over > logEnd { // seldom, so that little is moved
+		t.text = append([]byte(nil), t.text[over:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) bytes() []byte { return t.text[max(0, len(t.text)-logEnd):] }
+
 // readLog reads the end of a driver's log, which is there as long as its pod.
 func (c *Cluster) readLog(ctx context.Context, pod string) (string, error) {
-	// The API gives lines of the end, or bytes of the beginning.
-	o := &corev1.PodLogOptions{Container: driverContainer, TailLines: new(int64(2000))}
+	o := &corev1.PodLogOptions{Container: driverContainer, TailLines: new(int64(logLines))}
 	r, err := c.opt.API.PodLog(ctx, pod, o)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = r.Close() }()
-	data, err := io.ReadAll(r)
-	return string(data[max(0, len(data)-logEnd):]), err
+	var end tail
+	_, err = io.Copy(&end, r)
+	return string(end.bytes()), err
 }
 
 // Files serves the files of batches to their drivers.

@@ -76,9 +76,10 @@ func sparkConf(l engines.Launch, site Site) (map[string]string, error) {
 // elasticity is how engines deal with executors that come and go, unless somebody says otherwise.
 func elasticity() map[string]string {
 	return map[string]string{
-		"spark.dynamicAllocation.enabled":             "true",
-		"spark.dynamicAllocation.minExecutors":        "0",
-		"spark.dynamicAllocation.executorIdleTimeout": "60s",
+		"spark.dynamicAllocation.enabled":                 "true",
+		"spark.dynamicAllocation.shuffleTracking.enabled": "false",
+		"spark.dynamicAllocation.minExecutors":            "0",
+		"spark.dynamicAllocation.executorIdleTimeout":     "60s",
 		// An executor that has to go gets no new tasks, and moves its shuffle files to others while there is time. So does one
 		// that is given back because it has nothing to do: there need be no shuffle service beside it.
 		"spark.decommission.enabled":                              "true",

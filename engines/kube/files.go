@@ -129,9 +129,21 @@ func (c *Cluster) links(l engines.Launch) (map[string]string, error) {
 		if err := readable(f); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Field, err)
 		}
-		out[f.Link] = c.opt.Files.link(l.Tag, f.From, f.Link, time.Now())
+		out[f.Link] = c.opt.Files.link(l.Tag, f.From, nameOf(f), time.Now())
 	}
 	return out, nil
+}
+
+// nameOf is how a file is called in its address. Spark unpacks an archive by the end of its name.
+func nameOf(f engines.File) string {
+	if !f.Archive {
+		return f.Link
+	}
+	ending := path.Ext(f.From)
+	if strings.HasSuffix(f.From, ".tar.gz") {
+		ending = ".tar.gz"
+	}
+	return f.Link + ending
 }
 
 // readable looks at a file of this machine that a driver will fetch.

@@ -169,7 +169,7 @@ func (c *Cluster) finish(a *app, now engines.App) {
 	defer cancel()
 	text, err := c.readLog(ctx, podName(a.tag))
 	a.mu.Lock()
-	if err == nil && text != "" {
+	if err == nil && len(text) > len(a.log) { // what was read while it ran may be all there is, and the kubelet says so in place of the text
 		a.log = []byte(text)
 	}
 	kept := string(a.log)
@@ -275,8 +275,13 @@ func (c *Cluster) bring(ctx context.Context, a *app) {
 			asked = time.Now()
 			c.ask(ctx, a, pod)
 		}
-		if now := a.now(); now.State == engines.Running {
+		switch now := a.now(); {
+		case now.State != engines.Running:
+		case !a.batch:
 			return
+		default: // there may be no event of the end of one whose node is lost
+			tick.Reset(lookEvents)
+			c.tell(a)
 		}
 		select {
 		case <-tick.C:

@@ -204,6 +204,15 @@ func TestHowBatchesEnd(t *testing.T) {
 	name := func(l engines.Launch) string { return "sluice-" + string(l.Tag) }
 	pods := kube.Client().CoreV1().Pods(p.namespace)
 
+	// This takes longest: a node may be away for a while.
+	lost := p.client(dir, func(o *kubernetes.Options) {
+		o.Site.Driver.Template, o.Site.Evictable = trivial(t, waits, ""), kubernetes.Label{}
+		o.Site.Driver.Selector, o.Site.Driver.Tolerations = map[string]string{"kubernetes.io/hostname": "node3"}, []corev1.Toleration{{Key: "sluice/evictable", Operator: "Exists"}}
+		o.Images[""] = kubernetes.Image{Name: testbed.Busybox, Version: testbed.SparkVersion}
+	})
+	onLost := began(t, lost)
+	kube.Off("node3")
+
 	t.Run("deleted by hand", func(t *testing.T) {
 		c, l := start(t, waits, "")
 		require.NoError(t, pods.Delete(t.Context(), name(l), metav1.DeleteOptions{}))
@@ -247,10 +256,8 @@ func TestHowBatchesEnd(t *testing.T) {
 		wait(t, p.client(dir, nil), l.Tag).require(t, engines.Succeeded, "waiting", "done")
 	})
 	t.Run("its node is lost", func(t *testing.T) {
-		c, l := start(t, waits, "")
-		kube.Off("node1")
-		r := wait(t, c, l.Tag)
-		kube.On("node1")
+		r := wait(t, lost, onLost.Tag)
+		kube.On("node3")
 		r.require(t, engines.Failed, "waiting")
 		require.Contains(t, r.Reason, "whether it still runs there cannot be known")
 	})
