@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 AREA ?= local
-AREAS := local hs2 runtimes replicas chaos yarn
+AREAS := local hs2 runtimes replicas chaos yarn kube
 SOAK ?= 20m
 VERSION ?= 0.1.0-dev
 BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
@@ -17,7 +17,7 @@ help: ## this list
 
 build: ## bin/sluice
 	@command -v go >/dev/null || { echo "Go is missing: install Go $$(sed -n 's/^go //p' go.mod) or newer"; exit 1; }
-	go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/sluice ./cmd/sluice
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/sluice ./cmd/sluice
 
 run: build ## serve on 127.0.0.1:10009 until Ctrl-C
 	exec bin/sluice gateway
@@ -41,7 +41,7 @@ lint:
 	go vet -tags e2e ./...
 	go run $(LINT) run ./...
 
-e2e: build ## real servers and stock clients: AREA=local, hs2, runtimes, replicas, chaos, yarn
+e2e: build ## real servers and stock clients: AREA=local, hs2, runtimes, replicas, chaos, yarn, kube
 	go test -count=1 -timeout 20m -tags e2e ./tests/e2e/$(AREA)/...
 
 soak: build ## 11,000 sessions for SOAK (20m)

@@ -128,6 +128,12 @@ func (g *Gateway) Restart(configYAML string, env ...string) *Gateway {
 // StartReplicas starts gateways that share a store and a local cluster, each with a data directory of its own.
 func StartReplicas(t T, n int, storeURL string, env ...string) []*Gateway {
 	t.Helper()
+	return StartReplicasWith(t, n, storeURL, "", env...)
+}
+
+// StartReplicasWith starts gateways with a configuration that share a store.
+func StartReplicasWith(t T, n int, storeURL, configYAML string, env ...string) []*Gateway {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "sluice-replicas-")
 	if err != nil {
 		t.Fatalf("%v", err)
@@ -140,7 +146,7 @@ func StartReplicas(t T, n int, storeURL string, env ...string) []*Gateway {
 	})
 	out := make([]*Gateway, n)
 	for i := range out {
-		out[i] = startIn(t, Binary(t), filepath.Join(dir, fmt.Sprintf("replica%d", i)), "", env)
+		out[i] = startIn(t, Binary(t), filepath.Join(dir, fmt.Sprintf("replica%d", i)), configYAML, env)
 		out[i].StoreURL, out[i].mark = storeURL, dir
 		t.Cleanup(out[i].Stop)
 	}

@@ -208,22 +208,21 @@ func (l *layer) image(out string, c imageConfig) error {
 	return os.Rename(out+".new", out)
 }
 
+// GatewayName is the image that GatewayImage makes.
+const GatewayName = "sluice.test/sluice:dev"
+
 // GatewayImage makes an image of the gateway under test, in which it runs as user 65532 and keeps its data in /var/lib/sluice.
 func GatewayImage(t T) Image {
 	t.Helper()
-	i := Image{Name: "sluice.test/sluice:dev", Tar: filepath.Join(Root(), "build", "sluice-image.tar")}
+	i := Image{Name: GatewayName, Tar: filepath.Join(Root(), "build", "sluice-image.tar")}
 	if err := os.MkdirAll(filepath.Dir(i.Tar), 0o755); err != nil {
-		t.Fatalf("%v", err)
-	}
-	binary := filepath.Join(Root(), "build", "sluice-static") // that of make build may want the C library
-	if err := run("env", "CGO_ENABLED=0", "go", "build", "-C", Root(), "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/sluice"); err != nil {
 		t.Fatalf("%v", err)
 	}
 	l, err := newLayer(filepath.Dir(i.Tar))
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	l.copy(binary, "sluice")
+	l.copy(Binary(t), "sluice")
 	l.dir("tmp", 0o1777, 0)
 	l.dir("var/lib/sluice", 0o755, 65532)
 	l.users("root:x:0:0:root:/root:/sluice", "nobody:x:65534:65534:nobody:/:/sluice", "sluice:x:65532:65532:sluice:/var/lib/sluice:/sluice")

@@ -17,9 +17,11 @@ func TestMain(m *testing.M) {
 	testbed.NeedJDK("tests/e2e/kube")
 	s := &testbed.Suite{}
 	kube = testbed.InKubernetes("tests/e2e/kube", testbed.KubernetesOptions{Evictable: []string{"node2", "node3"}, Images: func() []testbed.Image {
-		return []testbed.Image{testbed.SparkImage(s, testbed.SparkVersion)}
+		return []testbed.Image{testbed.SparkImage(s, testbed.SparkVersion), testbed.GatewayImage(s)}
 	}}, func() {
 		testbed.SparkHome(s)
+		testbed.FetchSpark(s, testbed.OldSpark)
+		testbed.SparkImage(s, testbed.OldSpark)
 	})
 	code := m.Run()
 	s.End()

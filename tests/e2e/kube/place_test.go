@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -108,6 +109,30 @@ func (p *place) withoutRight(role, resource, verb string) {
 			}
 		}
 	})
+}
+
+// may says whether an account of the place has a right.
+func (p *place) may(account, verb, resource string) bool {
+	p.t.Helper()
+	name, sub, _ := strings.Cut(resource, "/")
+	r, err := kube.Client().AuthorizationV1().SubjectAccessReviews().Create(context.Background(), &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User:               "system:serviceaccount:" + p.namespace + ":" + account,
+		ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: p.namespace, Verb: verb, Resource: name, Subresource: sub},
+	}}, metav1.CreateOptions{})
+	require.NoError(p.t, err)
+	return r.Status.Allowed
+}
+
+// deleteAll deletes all pods.
+func (p *place) deleteAll() {
+	p.t.Helper()
+	require.NoError(p.t, kube.Client().CoreV1().Pods(p.namespace).DeleteCollection(context.Background(), metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{}))
+}
+
+// log is what a pod's main container has written, as far as it can be read.
+func (p *place) log(pod string) string {
+	text, _ := kube.Client().CoreV1().Pods(p.namespace).GetLogs(pod, &corev1.PodLogOptions{}).DoRaw(context.Background())
+	return string(text)
 }
 
 // config has this machine and the place, as cluster k.
