@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/hadoop"
 	"github.com/sluicedata/sluice/engines/kept"
 	"github.com/sluicedata/sluice/engines/kube"
 	"github.com/sluicedata/sluice/gateway/config"
@@ -108,8 +109,11 @@ func siteOf(name string, k config.Kubernetes) (site kube.Site, ports engines.Por
 	site.Executor, e = readPool(k.ExecutorSelector, k.ExecutorTolerations, k.ExecutorPriorityClass, k.ExecutorTemplate, k.ExecutorCPU, "executor", read)
 	read("executor_template", e)
 	if k.HadoopConf != "" {
-		site.HadoopConf, e = kube.ReadHadoopConf(k.HadoopConf)
+		var h hadoop.Conf
+		h, e = hadoop.ReadConf(k.HadoopConf)
 		read("hadoop_conf", e)
+		site.HadoopConf = h.Files
+		delete(site.HadoopConf, "yarn-site.xml") // nobody there speaks with YARN, and a pod has no room for much
 	}
 	return site, ports, err
 }

@@ -1,4 +1,4 @@
-package yarn
+package hadoop
 
 import (
 	"context"
@@ -12,59 +12,61 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// webHDFS is HDFS over HTTP, where the gateway may act for a user. Facts: WebHDFS REST API of Hadoop 3.4.
-type webHDFS struct {
-	access    *access
-	namenodes []string // http://host:port; one of them is active
-	user      string
+// WebHDFS is HDFS over HTTP, as a user for whom we may act. What is not there is fs.ErrNotExist, what he may not do is
+// fs.ErrPermission. Facts: WebHDFS REST API of Hadoop 3.4.
+type WebHDFS struct {
+	Access *Access
+	Pages  []string // http://host:port of the NameNodes; one of them is active
+	User   string
 }
 
-// MkdirAll implements fileSystem.
-func (w *webHDFS) MkdirAll(dir string, mode os.FileMode) error {
-	return w.call(http.MethodPut, dir, url.Values{"op": {"MKDIRS"}, "permission": {octal(mode)}}, nil)
+// MkdirAll makes a directory, and those above it.
+func (w *WebHDFS) MkdirAll(dir string, mode os.FileMode) error {
+	return w.call(context.Background(), http.MethodPut, dir, url.Values{"op": {"MKDIRS"}, "permission": {octal(mode)}}, nil)
 }
 
-// Chmod implements fileSystem.
-func (w *webHDFS) Chmod(name string, mode os.FileMode) error {
-	return w.call(http.MethodPut, name, url.Values{"op": {"SETPERMISSION"}, "permission": {octal(mode)}}, nil)
+// Chmod changes a mode.
+func (w *WebHDFS) Chmod(name string, mode os.FileMode) error {
+	return w.call(context.Background(), http.MethodPut, name, url.Values{"op": {"SETPERMISSION"}, "permission": {octal(mode)}}, nil)
 }
 
 func octal(mode os.FileMode) string { return strconv.FormatUint(uint64(mode.Perm()), 8) }
 
-// Rename implements fileSystem.
-func (w *webHDFS) Rename(from, to string) error {
+// Rename renames.
+func (w *WebHDFS) Rename(from, to string) error {
 	var answer struct{ Boolean bool }
-	err := w.call(http.MethodPut, from, url.Values{"op": {"RENAME"}, "destination": {to}}, &answer)
+	err := w.call(context.Background(), http.MethodPut, from, url.Values{"op": {"RENAME"}, "destination": {to}}, &answer)
 	if err == nil && !answer.Boolean {
 		err = fmt.Errorf("rename %s to %s: the NameNode has not done it", from, to)
 	}
 	return err
 }
 
-// RemoveAll implements fileSystem.
-func (w *webHDFS) RemoveAll(name string) error {
-	return w.call(http.MethodDelete, name, url.Values{"op": {"DELETE"}, "recursive": {"true"}}, nil)
+// RemoveAll removes a file, or a directory with all that is in it.
+func (w *WebHDFS) RemoveAll(name string) error {
+	return w.call(context.Background(), http.MethodDelete, name, url.Values{"op": {"DELETE"}, "recursive": {"true"}}, nil)
 }
 
-// Stat implements fileSystem.
-func (w *webHDFS) Stat(name string) (os.FileInfo, error) {
+// Stat describes a file.
+func (w *WebHDFS) Stat(name string) (os.FileInfo, error) {
 	var answer struct{ FileStatus webFile }
-	if err := w.call(http.MethodGet, name, url.Values{"op": {"GETFILESTATUS"}}, &answer); err != nil {
+	if err := w.call(context.Background(), http.MethodGet, name, url.Values{"op": {"GETFILESTATUS"}}, &answer); err != nil {
 		return nil, err
 	}
 	answer.FileStatus.Suffix = path.Base(name)
 	return answer.FileStatus, nil
 }
 
-// ReadDir implements fileSystem.
-func (w *webHDFS) ReadDir(dir string) ([]os.FileInfo, error) {
+// ReadDir lists a directory.
+func (w *WebHDFS) ReadDir(dir string) ([]os.FileInfo, error) {
 	var answer struct {
 		FileStatuses *struct{ FileStatus []webFile }
 	}
-	if err := w.call(http.MethodGet, dir, url.Values{"op": {"LISTSTATUS"}}, &answer); err != nil {
+	if err := w.call(context.Background(), http.MethodGet, dir, url.Values{"op": {"LISTSTATUS"}}, &answer); err != nil {
 		return nil, err
 	}
 	if answer.FileStatuses == nil {
@@ -100,8 +102,8 @@ func (f webFile) Mode() os.FileMode {
 	return mode
 }
 
-// Put implements fileSystem. The NameNode names a DataNode, with a token for it in the address, and that one takes the data.
-func (w *webHDFS) Put(ctx context.Context, name string, fill func(io.Writer) error) error {
+// Put writes a file, in place of one that is there. The NameNode names a DataNode, with a token for it in the address, and that one takes the data.
+func (w *WebHDFS) Put(ctx context.Context, name string, fill func(io.Writer) error) error {
 	resp, err := w.ask(ctx, http.MethodPut, name, url.Values{"op": {"CREATE"}, "overwrite": {"true"}, "permission": {octal(0o644)}})
 	if err != nil {
 		return err
@@ -124,26 +126,11 @@ func (w *webHDFS) Put(ctx context.Context, name string, fill func(io.Writer) err
 	return remoteError(resp)
 }
 
-// Close implements fileSystem.
-func (w *webHDFS) Close() error { return nil }
+// Close does nothing: requests stand for themselves.
+func (w *WebHDFS) Close() error { return nil }
 
-// token gets a delegation token of the user's: its bearer, a driver in a container, is let into HDFS as him. The kind has to
-// be said, or the token is good for WebHDFS alone, and the ResourceManager cannot renew it.
-func (w *webHDFS) token(renewer, service string) (string, error) {
-	var answer struct {
-		Token struct {
-			URLString string `json:"urlString"`
-		}
-	}
-	err := w.call(http.MethodGet, "/", url.Values{"op": {"GETDELEGATIONTOKEN"}, "renewer": {renewer}, "service": {service}, "kind": {"HDFS_DELEGATION_TOKEN"}}, &answer)
-	if err == nil && answer.Token.URLString == "" {
-		err = errors.New("the NameNode gives no delegation token")
-	}
-	return answer.Token.URLString, err
-}
-
-func (w *webHDFS) call(method, name string, q url.Values, into any) error {
-	resp, err := w.ask(context.Background(), method, name, q)
+func (w *WebHDFS) call(ctx context.Context, method, name string, q url.Values, into any) error {
+	resp, err := w.ask(ctx, method, name, q)
 	if err != nil {
 		return err
 	}
@@ -155,19 +142,19 @@ func (w *webHDFS) call(method, name string, q url.Values, into any) error {
 }
 
 // ask asks each NameNode until one answers that is active.
-func (w *webHDFS) ask(ctx context.Context, method, name string, q url.Values) (*http.Response, error) {
+func (w *WebHDFS) ask(ctx context.Context, method, name string, q url.Values) (*http.Response, error) {
 	err := errors.New("its configuration names no address of a NameNode's pages (dfs.namenode.http-address)")
-	for _, at := range w.namenodes {
+	for _, at := range w.Pages {
 		var resp *http.Response
 		u := at + (&url.URL{Path: "/webhdfs/v1" + name}).EscapedPath() + "?" + q.Encode()
-		if resp, err = w.access.do(ctx, method, u, w.user, nil); err != nil {
+		if resp, err = w.Access.Do(ctx, method, u, w.User, nil); err != nil {
 			continue
 		}
 		if err = remoteError(resp); err == nil {
 			return resp, nil
 		}
 		_ = resp.Body.Close()
-		if !away(err) {
+		if !Away(err) {
 			break
 		}
 	}
@@ -194,4 +181,24 @@ func remoteError(resp *http.Response) error {
 		return fmt.Errorf("%s: %w", e.Message, fs.ErrPermission)
 	}
 	return fmt.Errorf("%s: %s", e.Exception, e.Message)
+}
+
+// Away says that HDFS could not be asked, as while a NameNode starts anew: the same may work in a moment.
+func Away(err error) bool {
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, context.Canceled) {
+		return false
+	}
+	var timeout interface{ Timeout() bool }
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &timeout) {
+		return true
+	}
+	text := err.Error()
+	for _, sign := range []string{"no available namenodes", "SafeModeException", "safe mode", "StandbyException", "connection re", "broken pipe",
+		"could only be written to 0 of", // no DataNode has come back yet
+	} {
+		if strings.Contains(text, sign) {
+			return true
+		}
+	}
+	return false
 }
