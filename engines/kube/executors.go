@@ -11,6 +11,9 @@ import (
 // seenExecutor tells an application's users what happens to its executors: a statement that takes longer than it should has a
 // reason that its user can read.
 func (c *Cluster) seenExecutor(a *app, p *corev1.Pod) {
+	if a.batch && c.opt.Files != nil { // its driver has what it needs
+		c.opt.Files.done(a.tag)
+	}
 	kind, text := executorNews(p)
 	if text == "" {
 		return

@@ -23,23 +23,24 @@ type app struct {
 	met   time.Time // since when it is followed
 	ended chan struct{}
 
-	mu        sync.Mutex
-	uid       types.UID   // of its pod; empty while there is none
-	pod       *corev1.Pod // as it was last seen, trimmed
-	waiting   string      // why it has no pod yet
-	news      string      // what the kubelet does for it, in the words of its last event
-	doomed    string      // why it is ended by us
-	killed    bool        // somebody asked for its end
-	address   string      // where it listens, once it does
-	deaf      error       // why it could not be reached yet
-	finishing bool
-	steps     engines.Steps
-	scheduled time.Time
-	running   time.Time
-	last      engines.App
-	log       []byte
-	told      map[string]bool // of its executors
-	again     func(context.Context) error
+	mu         sync.Mutex
+	uid        types.UID   // of its pod; empty while there is none
+	pod        *corev1.Pod // as it was last seen, trimmed
+	waiting    string      // why it has no pod yet
+	news       string      // what the kubelet does for it, in the words of its last event
+	doomed     string      // why it is ended by us
+	killed     bool        // somebody asked for its end
+	address    string      // where it listens, once it does
+	deaf       error       // why it could not be reached yet
+	finishing  bool
+	secretless time.Time // since when its container waits for what it is configured with
+	steps      engines.Steps
+	scheduled  time.Time
+	running    time.Time
+	last       engines.App
+	log        []byte
+	told       map[string]bool // of its executors
+	again      func(context.Context) error
 }
 
 // key is a tag as labels have it.
@@ -123,6 +124,11 @@ func (c *Cluster) seen(p *corev1.Pod) {
 		a.scheduled = now
 		a.steps.Scheduling = max(now.Sub(a.met)-a.steps.Staging, time.Millisecond)
 	}
+	if w := waitingState(p); w == nil || w.Reason != configError {
+		a.secretless = time.Time{}
+	} else if a.secretless.IsZero() {
+		a.secretless = now
+	}
 	if p.Status.Phase == corev1.PodRunning && a.running.IsZero() {
 		a.running = now
 		a.steps.Container = max(now.Sub(a.scheduled), time.Millisecond)
@@ -154,7 +160,7 @@ func (c *Cluster) tell(a *app) {
 }
 
 // finishLimit is for how long the last things are done for an application that has ended.
-const finishLimit = 30 * time.Second
+const finishLimit = time.Minute
 
 // finish keeps the log of an application that has ended, tells its end, and deletes its pod: executors of a driver that has
 // failed stay until then.
@@ -184,13 +190,45 @@ func (c *Cluster) finish(a *app, now engines.App) {
 	a.mu.Unlock()
 	c.watchers.Tell(engines.Event{App: now})
 	close(a.ended)
-	if uid != "" {
-		if err := c.deletePod(ctx, podName(a.tag), uid, nil); err != nil && c.life.Err() == nil {
-			c.opt.Log.Warn("cannot delete the pod of a driver that has ended; the next sweep will", "cluster", c.opt.Name, "pod", podName(a.tag), "error", err)
-		}
+	if err := c.remove(ctx, a, uid); err != nil && c.life.Err() == nil {
+		c.opt.Log.Warn("cannot delete the pod of a driver that has ended; the next sweep will", "cluster", c.opt.Name, "pod", podName(a.tag), "error", err)
+	}
+	c.freeBlocks(a.tag)
+	if c.opt.Files != nil {
+		c.opt.Files.done(a.tag)
 	}
 	time.AfterFunc(remember, func() { c.forget(a) })
 }
+
+// remove deletes the pod of an application that has ended. One whose node does not answer would stay for ever, and its
+// executors with it, so it is forced to go when it has had its time.
+func (c *Cluster) remove(ctx context.Context, a *app, uid types.UID) error {
+	if uid == "" {
+		return nil
+	}
+	if err := c.deletePod(ctx, podName(a.tag), uid, nil); err != nil {
+		return err
+	}
+	deadline := time.NewTimer(driverGrace*time.Second + lostAfter)
+	defer deadline.Stop()
+	look := time.NewTicker(killPause)
+	defer look.Stop()
+	for {
+		if p := c.cached(a.tag); p == nil || p.UID != uid {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-deadline.C:
+			return c.deletePod(ctx, podName(a.tag), uid, new(int64(0)))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// lostAfter is how long after its time a pod that is being deleted is taken for lost with its node.
+const lostAfter = 10 * time.Second
 
 // remember is for how long an application that has ended can still be asked for.
 const remember = 10 * time.Minute

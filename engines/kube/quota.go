@@ -107,6 +107,17 @@ func (c *Cluster) chooseBlock(tag engines.Tag) (Block, error) {
 	return b, err
 }
 
+// freeBlocks gives back the ports of an application that has ended.
+func (c *Cluster) freeBlocks(tag engines.Tag) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for b, owner := range c.blocks {
+		if owner == tag {
+			delete(c.blocks, b)
+		}
+	}
+}
+
 // blockOf is the block of a driver's pod, 0 if it has none.
 func blockOf(p *corev1.Pod) Block {
 	for _, c := range p.Spec.Containers {

@@ -123,7 +123,7 @@ func driverPod(l engines.Launch, site Site) (*corev1.Pod, error) {
 	}
 
 	pod.Spec.ServiceAccountName = site.Account
-	pod.Spec.TerminationGracePeriodSeconds = new(int64(15)) // a driver that stops takes its executors with it
+	pod.Spec.TerminationGracePeriodSeconds = new(int64(driverGrace)) // a driver that stops takes its executors with it
 	common(&pod.Spec, site)
 	c.SecurityContext = pod.Spec.Containers[0].SecurityContext
 	site.Evictable.stayOff(&pod.Spec)
@@ -149,6 +149,9 @@ func driverPod(l engines.Launch, site Site) (*corev1.Pod, error) {
 	pod.Spec.Containers[0] = *c
 	return pod, nil
 }
+
+// driverGrace is for how long a driver may stop, in seconds.
+const driverGrace = 15
 
 // maxFiles is how much text goes with a pod: Kubernetes takes 256 KiB of annotations.
 const maxFiles = 240 << 10

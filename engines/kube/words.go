@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -23,6 +24,9 @@ func (a *app) describe(namespace string) engines.App {
 		out.State, out.Reason, out.Outcome = engines.Ended, a.named(namespace)+" "+howItEnded(p), a.outcome()
 	case p.DeletionTimestamp != nil && !a.batch: // it stops, and takes no more work
 		out.State, out.Reason = engines.Ended, a.named(namespace)+" "+a.goes()
+	case p.DeletionTimestamp != nil && time.Since(p.DeletionTimestamp.Time) > lostAfter:
+		out.State, out.Outcome = engines.Ended, engines.Failed
+		out.Reason = a.named(namespace) + " " + a.goes() + "; its node " + p.Spec.NodeName + " does not say how it ended, and whether it still runs there cannot be known"
 	case p.Status.Phase == corev1.PodRunning && (a.batch || a.address != ""):
 		out.State, out.Reason = engines.Running, a.named(namespace)+" runs on "+p.Spec.NodeName
 	case p.Status.Phase == corev1.PodRunning:
@@ -32,7 +36,7 @@ func (a *app) describe(namespace string) engines.App {
 		}
 	default:
 		out.Reason = a.named(namespace) + " " + a.waitsFor()
-		if why := neverRuns(p); why != "" {
+		if why := a.neverRuns(); why != "" {
 			out.State, out.Outcome, out.Reason = engines.Ended, engines.Failed, a.named(namespace)+" cannot start: "+why
 		}
 	}
@@ -142,6 +146,21 @@ func waitingState(p *corev1.Pod) *corev1.ContainerStateWaiting {
 		}
 	}
 	return nil
+}
+
+// configError is what the kubelet says while a Secret or ConfigMap is missing that a container gets.
+const configError = "CreateContainerConfigError"
+
+// secretPatience is for how long a driver may wait for its Secret, which is made a moment after it: by who made it, if that is
+// still there.
+const secretPatience = 10 * time.Second
+
+// neverRuns says why the application's pod will never run. The caller holds a.mu.
+func (a *app) neverRuns() string {
+	if !a.secretless.IsZero() && time.Since(a.secretless) > secretPatience {
+		return waitingState(a.pod).Message + ": what it needs was not made"
+	}
+	return neverRuns(a.pod)
 }
 
 // neverRuns says why a pod will never run, and its user need not wait. An image that cannot be pulled may come with the next

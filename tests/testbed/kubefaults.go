@@ -62,7 +62,9 @@ func (k *Kubernetes) Stop(component string) {
 	if err := os.WriteFile(k.pidFile(component)+".off", nil, 0o644); err != nil {
 		k.t.Fatalf("%v", err)
 	}
-	k.signal(component, "-KILL")
+	if exists(k.pidFile(component)) {
+		k.signal(component, "-KILL")
+	}
 }
 
 // Start starts a component that was stopped, and waits until it answers if it is the API server.
@@ -84,18 +86,30 @@ func (k *Kubernetes) pidFile(component string) string {
 	return filepath.Join(k.Dir, "pids", component)
 }
 
+// signal reaches a component; one that is about to be started again is waited for.
 func (k *Kubernetes) signal(component, signal string) {
 	k.t.Helper()
-	data, err := os.ReadFile(k.pidFile(component))
+	file := k.pidFile(component)
+	Until(k.t, 10*time.Second, component+" runs", func() bool {
+		info, err := os.Stat(file)
+		return err == nil && info.Size() > 0
+	})
+	at, err := filepath.Rel(k.Dir, file)
 	if err != nil {
 		k.t.Fatalf("%v", err)
 	}
-	kill := []string{"kill", signal, strings.TrimSpace(string(data))}
+	pid := k.pid(at)
 	if node, _, ok := strings.Cut(component, "/"); ok {
-		k.Exec(node, kill...)
-		return
+		k.Exec(node, "kill", signal, pid)
+	} else {
+		k.within("kill", signal, pid)
 	}
-	k.within(kill...)
+	if signal == "-KILL" { // whoever is next to ask must not meet the dead
+		Until(k.t, 10*time.Second, component+" has ended", func() bool {
+			data, err := os.ReadFile(file)
+			return err != nil || strings.TrimSpace(string(data)) != pid
+		})
+	}
 }
 
 func (k *Kubernetes) pid(file string) string {

@@ -14,7 +14,7 @@ var kubePackages = map[string]string{
 	"etcd-server": "/usr/bin/etcd", "containerd": "/usr/bin/containerd", "runc": "/usr/sbin/runc", "containernetworking-plugins": "/usr/lib/cni/bridge",
 	"iptables": "/usr/sbin/iptables", "nftables": "/usr/sbin/nft", "conntrack": "/usr/sbin/conntrack", "ethtool": "/sbin/ethtool", "socat": "/usr/bin/socat",
 	"iproute2": "/bin/ip", "busybox-static": "/bin/busybox", "dnsmasq-base": "/usr/sbin/dnsmasq", "tini": "/usr/bin/tini", "util-linux": "/usr/bin/nsenter",
-	"openjdk-17-jre-headless": "/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "python3": "/usr/bin/python3",
+	"openjdk-17-jre-headless": jdkInImage + "/bin/java", "python3": "/usr/bin/python3",
 }
 
 // NeedKubernetes skips a whole package of tests where no cluster can be started. It installs what is missing of Debian's.

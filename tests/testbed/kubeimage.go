@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 )
@@ -168,7 +169,7 @@ func (l *layer) image(out string, c imageConfig) error {
 		return err
 	}
 	type object = map[string]any
-	config, err := json.Marshal(object{"architecture": "amd64", "os": "linux", "created": "1970-01-01T00:00:00Z",
+	config, err := json.Marshal(object{"architecture": runtime.GOARCH, "os": "linux", "created": "1970-01-01T00:00:00Z",
 		"config": object{"Entrypoint": c.Entrypoint, "User": c.User, "WorkingDir": path.Join("/", c.Dir),
 			"Env": append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, c.Env...)},
 		"rootfs":  object{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(l.sum.Sum(nil))}},

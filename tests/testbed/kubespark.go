@@ -1,19 +1,22 @@
 package testbed
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/sluicedata/sluice/engines/spark/dist"
 )
 
-const jdkInImage = "/usr/lib/jvm/java-17-openjdk-amd64"
+const jdkInImage = "/usr/lib/jvm/java-17-openjdk-" + runtime.GOARCH // as Debian has it
 
 // SparkImage makes, once, an image of a stock Spark that has the layout and the entry point of the official one with
 // Python: /opt/spark, /opt/entrypoint.sh, user 185, Java 17. All below it is what Debian's packages have put on this
@@ -28,7 +31,8 @@ func SparkImage(t T, version string) Image {
 		home, _ = dist.Installed(version)
 	}
 	i := Image{Name: "sluice.test/spark:" + version}
-	dir := cached(t, "kube-spark-"+version+"-1", func(dir string) error {
+	scripts := sha256.Sum256([]byte(sparkScript(t, "entrypoint.sh") + sparkScript(t, "decom.sh")))
+	dir := cached(t, "kube-spark-"+version+"-"+hex.EncodeToString(scripts[:3]), func(dir string) error {
 		l, err := newLayer(dir)
 		if err != nil {
 			return err
@@ -36,9 +40,9 @@ func SparkImage(t T, version string) Image {
 		if err := debianRoot(l); err != nil {
 			return err
 		}
-		if err := putSpark(l, home); err != nil {
-			return err
-		}
+		putSpark(l, home)
+		l.text("opt/entrypoint.sh", sparkScript(t, "entrypoint.sh"), 0o755)
+		l.text("opt/decom.sh", sparkScript(t, "decom.sh"), 0o755)
 		return l.image(filepath.Join(dir, "spark.tar"), imageConfig{Name: i.Name, User: "185", Dir: "opt/spark/work-dir", Entrypoint: []string{"/opt/entrypoint.sh"},
 			Env: []string{"SPARK_HOME=/opt/spark", "JAVA_HOME=/opt/java/openjdk"}})
 	})
@@ -47,7 +51,7 @@ func SparkImage(t T, version string) Image {
 }
 
 // putSpark adds Spark where the official image has it.
-func putSpark(l *layer, home string) error {
+func putSpark(l *layer, home string) {
 	l.tree(filepath.Join(home, "bin"), "opt/spark/bin", func(name string) bool { return strings.HasSuffix(name, ".cmd") })
 	l.tree(filepath.Join(home, "sbin"), "opt/spark/sbin", nil)
 	l.tree(filepath.Join(home, "jars"), "opt/spark/jars", func(name string) bool { return strings.HasPrefix(name, "connect-repl/") })
@@ -60,14 +64,15 @@ func putSpark(l *layer, home string) error {
 	l.text("opt/spark/RELEASE", "Spark, from PyPI\n", 0o644)
 	l.dir("opt/spark/conf", 0o755, 0)
 	l.dir("opt/spark/work-dir", 0o1777, 185)
-	for _, name := range []string{"entrypoint.sh", "decom.sh"} {
-		data, err := kubeScripts.ReadFile("kube/" + name)
-		if err != nil {
-			return err
-		}
-		l.text("opt/"+name, string(data), 0o755)
+}
+
+func sparkScript(t T, name string) string {
+	t.Helper()
+	data, err := kubeScripts.ReadFile("kube/" + name)
+	if err != nil {
+		t.Fatalf("%v", err)
 	}
-	return l.err
+	return string(data)
 }
 
 // debianRoot adds a root file system with a shell, Java and Python.

@@ -12,7 +12,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/sluicedata/sluice/tests/testbed"
 )
@@ -122,9 +125,26 @@ func TestServerStopsAndStarts(t *testing.T) {
 	reach(t, "afterwards", corev1.PodSucceeded)
 }
 
-func TestTokenOfServiceAccount(t *testing.T) {
-	file := kube.KubeconfigFor(t, "default", "default")
-	require.FileExists(t, file)
+func TestServiceAccountMayNotMore(t *testing.T) {
+	config, err := clientcmd.BuildConfigFromFlags("", kube.KubeconfigFor(t, "default", "default"))
+	require.NoError(t, err)
+	client, err := kubernetes.NewForConfig(config)
+	require.NoError(t, err)
+	_, err = client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
+	require.True(t, apierrors.IsForbidden(err), "%v", err)
+	require.ErrorContains(t, err, "system:serviceaccount:default:default")
+}
+
+func TestGatewayImage(t *testing.T) {
+	image := testbed.GatewayImage(t)
+	kube.Load(t, image)
+	pod := script("gateway", "node2", image.Name, "")
+	pod.Spec.Containers[0].Command, pod.Spec.Containers[0].Args = nil, []string{"version"}
+	must := true
+	pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsNonRoot: &must}
+	start(t, pod)
+	reach(t, "gateway", corev1.PodSucceeded)
+	require.NotEmpty(t, logs(t, "gateway"))
 }
 
 func TestSparkImage(t *testing.T) {

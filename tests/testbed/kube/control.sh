@@ -14,7 +14,7 @@ keep() {
   local name=$1; shift
   ( while :; do
       if [ -e "$PIDS/$name.off" ]; then sleep 0.1; continue; fi
-      "$@" >> "$L/$name.log" 2>&1 & echo $! > "$PIDS/$name"; wait $!
+      "$@" >> "$L/$name.log" 2>&1 & echo $! > "$PIDS/$name"; wait $!; rm -f "$PIDS/$name"
       echo "--- $name ended: $?" >> "$L/$name.log"; sleep 0.3
     done ) &
 }
