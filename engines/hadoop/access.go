@@ -67,6 +67,14 @@ func NewAccess(user string, l *Login) (*Access, error) {
 	return a, nil
 }
 
+// Principal is our full name, as Kerberos has it.
+func (a *Access) Principal() string {
+	return a.Krb.Credentials.UserName() + "@" + a.Realm()
+}
+
+// Realm is whose realm we are of.
+func (a *Access) Realm() string { return a.Krb.Credentials.Realm() }
+
 // Secure says that the cluster asks for proof.
 func (a *Access) Secure() bool { return a.Krb != nil }
 

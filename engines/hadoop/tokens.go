@@ -14,6 +14,18 @@ import (
 // is let into HDFS as who it was given for.
 type Token string
 
+// DelegationToken gets a token for the default file system, as a user, and says what it is filed under.
+func DelegationToken(ctx context.Context, a *Access, c Conf, user, renewer string) (service string, t Token, err error) {
+	if service, err = c.TokenService(ctx); err != nil {
+		return "", "", fmt.Errorf("the NameNode's address: %w", err)
+	}
+	w := &WebHDFS{Access: a, Pages: c.NameNodePages, User: user}
+	if t, err = w.Token(ctx, renewer, service); err != nil {
+		return "", "", fmt.Errorf("a delegation token for %s: %w", user, err)
+	}
+	return service, t, nil
+}
+
 // Token gets a delegation token of the user's; service is what it is filed under. The kind has to be said, or the token is good
 // for WebHDFS alone, and the ResourceManager cannot renew it.
 func (w *WebHDFS) Token(ctx context.Context, renewer, service string) (Token, error) {

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
 )
 
 // WebHDFS is HDFS over HTTP, as a user for whom we may act. What is not there is fs.ErrNotExist, what he may not do is
@@ -201,4 +203,22 @@ func Away(err error) bool {
 		}
 	}
 	return false
+}
+
+// Patiently does something with HDFS again while that is away.
+func Patiently[T any](ctx context.Context, patience time.Duration, do func() (T, error)) (T, error) {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 200*time.Millisecond, 2*time.Second
+	out, err := backoff.Retry(ctx, func() (T, error) {
+		out, err := do()
+		if err != nil && !Away(err) {
+			err = backoff.Permanent(err)
+		}
+		return out, err
+	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(patience))
+	var permanent *backoff.PermanentError
+	if errors.As(err, &permanent) {
+		err = permanent.Unwrap()
+	}
+	return out, err
 }

@@ -126,7 +126,7 @@ func (c *Cluster) shareLibs(ctx context.Context, rt Runtime, report func(string)
 	}
 	defer func() { _ = f.Close() }()
 	report(fmt.Sprintf("Spark %s is to be at %s: it is uploaded if it is not", rt.Version, c.opt.Hadoop.FS+path.Join(c.opt.Shared, l.name)))
-	r, err = patiently(ctx, rmPatience, func() (Resource, error) { return f.share(ctx, c.opt.Shared, l.name, l.write) })
+	r, err = hadoop.Patiently(ctx, rmPatience, func() (Resource, error) { return f.share(ctx, c.opt.Shared, l.name, l.write) })
 	if err != nil {
 		return r, err
 	}

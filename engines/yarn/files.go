@@ -104,21 +104,3 @@ func (f *files) resource(link, name string) (Resource, error) {
 	}
 	return Resource{Link: link, URI: f.uri + name, Size: info.Size(), Timestamp: info.ModTime().UnixMilli()}, nil
 }
-
-// patiently does something with HDFS again while that is away.
-func patiently[T any](ctx context.Context, patience time.Duration, do func() (T, error)) (T, error) {
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = 200*time.Millisecond, 2*time.Second
-	out, err := backoff.Retry(ctx, func() (T, error) {
-		out, err := do()
-		if err != nil && !hadoop.Away(err) {
-			err = backoff.Permanent(err)
-		}
-		return out, err
-	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(patience))
-	var permanent *backoff.PermanentError
-	if errors.As(err, &permanent) {
-		err = permanent.Unwrap()
-	}
-	return out, err
-}

@@ -38,7 +38,7 @@ func (c *Cluster) begin(ctx context.Context, l engines.Launch, id string, began 
 // submit submits an application and asks for it: 202 proves nothing, another user may have had the id, or nobody; and no answer
 // proves nothing either. failed is what the submission met, err what the question did.
 func (c *Cluster) submit(ctx context.Context, l engines.Launch, id string) (r report, failed, err error) {
-	body, failed := patiently(ctx, rmPatience, func() (application, error) {
+	body, failed := hadoop.Patiently(ctx, rmPatience, func() (application, error) {
 		body, err := c.stage(ctx, l, id)
 		if hadoop.Away(err) {
 			c.idle.forget(false)
@@ -110,14 +110,9 @@ func (c *Cluster) stage(ctx context.Context, l engines.Launch, id string) (appli
 // tokens are what lets an application into HDFS as its user. The ResourceManager renews them, and cancels them when it ends;
 // so every application has its own.
 func (c *Cluster) tokens(ctx context.Context, user string) (map[string]string, error) {
-	service, err := c.opt.Hadoop.TokenService(ctx)
+	service, token, err := hadoop.DelegationToken(ctx, c.access, c.opt.Hadoop.Conf, user, c.opt.Hadoop.renewer())
 	if err != nil {
-		return nil, fmt.Errorf("the NameNode's address: %w", err)
-	}
-	w := &hadoop.WebHDFS{Access: c.access, Pages: c.opt.Hadoop.NameNodePages, User: user}
-	token, err := w.Token(ctx, c.opt.Hadoop.renewer(), service)
-	if err != nil {
-		return nil, fmt.Errorf("a delegation token for %s: %w", user, err)
+		return nil, err
 	}
 	return map[string]string{service: string(token)}, nil
 }

@@ -20,6 +20,8 @@ func TestMain(m *testing.M) {
 		return []testbed.Image{testbed.SparkImage(s, testbed.SparkVersion)}
 	}}, func() {
 		testbed.SparkHome(s)
+		testbed.FetchHadoop(s, testbed.HadoopVersion)
+		_ = testbed.InstallKDC() // NeedKDC says so where it is missed
 	})
 	code := m.Run()
 	s.End()
