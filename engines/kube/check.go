@@ -41,6 +41,7 @@ func (c *Cluster) Check(ctx context.Context, plan func(engines.Platform) (engine
 	for _, runtime := range slices.Sorted(maps.Keys(c.opt.Images)) {
 		tell("a driver of "+c.opt.Images[runtime].Name, explained(c.tryDriver(soon, runtime, plan), c.path()))
 	}
+	c.checkKerberos(soon, tell)
 	for _, uri := range strings.Split(c.opt.Conf["spark.hadoop.hive.metastore.uris"], ",") {
 		if u, err := url.Parse(strings.TrimSpace(uri)); err == nil && u.Host != "" {
 			conn, err := (&net.Dialer{Timeout: checkPatience}).DialContext(ctx, "tcp", u.Host)

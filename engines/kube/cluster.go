@@ -37,6 +37,7 @@ type Options struct {
 	Lease      time.Duration     // an engine that is not renewed for so long ends
 	Logs       kept.Dir          // for what pods leave
 	Files      *FileServer       // serves batches' files; nil where there is none
+	Kerberos   *Kerberos         // nil where HDFS believes everybody, or there is none
 	Log        *slog.Logger
 }
 
@@ -64,6 +65,9 @@ type Cluster struct {
 // New makes a client of a cluster. It asks nothing yet.
 func New(opt Options) *Cluster {
 	opt.Site.Instance = opt.Instance
+	if k := opt.Kerberos; k != nil {
+		opt.Site.Tokens, opt.Site.Realm = true, k.Access.Realm()
+	}
 	c := &Cluster{opt: opt, apps: map[engines.Tag]*app{}, blocks: map[Block]engines.Tag{}}
 	c.life, c.end = context.WithCancel(context.Background())
 	c.pods = c.informer()
@@ -108,12 +112,15 @@ func (c *Cluster) Submit(ctx context.Context, l engines.Launch) (engines.App, er
 	}
 	if err := c.create(ctx, a, l); err != nil {
 		c.forget(a)
+		if c.opt.Kerberos != nil {
+			c.cancelToken(a)
+		}
 		return engines.App{}, fmt.Errorf("submit %s to cluster %s: %w", l.Tag, c.opt.Name, explain(err, c.path()))
 	}
 	a.mu.Lock()
 	a.again = func(ctx context.Context) error { return c.create(ctx, a, l) }
 	a.mu.Unlock()
-	c.wait.Go(func() { c.bring(c.life, a) })
+	c.attendTo(a)
 	return a.now(), nil
 }
 
@@ -132,6 +139,10 @@ func (c *Cluster) create(ctx context.Context, a *app, l engines.Launch) error {
 		if err != nil {
 			return err
 		}
+		tokens, err := c.token(ctx, a, l)
+		if err != nil {
+			return err
+		}
 		began := time.Now()
 		made, err := c.createPod(ctx, a, pod)
 		if err != nil {
@@ -146,7 +157,7 @@ func (c *Cluster) create(ctx context.Context, a *app, l engines.Launch) error {
 			}
 			continue
 		}
-		return c.createSecret(ctx, secret(l, site, made, nil))
+		return c.createSecret(ctx, a, secret(l, site, made, tokens))
 	}
 }
 
@@ -209,7 +220,7 @@ func (c *Cluster) existing(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, e
 	return there, nil
 }
 
-func (c *Cluster) createSecret(ctx context.Context, s *corev1.Secret) error {
+func (c *Cluster) createSecret(ctx context.Context, a *app, s *corev1.Secret) error {
 	if len(s.Data) == 0 {
 		return nil
 	}
@@ -217,7 +228,7 @@ func (c *Cluster) createSecret(ctx context.Context, s *corev1.Secret) error {
 		return struct{}{}, c.opt.API.CreateSecret(ctx, s, metav1.CreateOptions{})
 	})
 	if apierrors.IsAlreadyExists(err) {
-		return nil
+		return c.useStored(ctx, a)
 	}
 	return err
 }
@@ -263,8 +274,14 @@ func (c *Cluster) adopt(pod *corev1.Pod) *app {
 	}
 	a := c.attend(tag, pod.Labels[kindLabel] == kindBatch)
 	c.seen(trimmed(pod))
-	c.wait.Go(func() { c.bring(c.life, a) })
+	c.attendTo(a)
 	return a
+}
+
+// attendTo does what an application needs as long as it lives.
+func (c *Cluster) attendTo(a *app) {
+	c.wait.Go(func() { c.bring(c.life, a) })
+	c.wait.Go(func() { c.keepToken(c.life, a) })
 }
 
 // Watch implements engines.Cluster.
@@ -385,6 +402,9 @@ func (c *Cluster) Files() http.Handler { return c.opt.Files }
 func (c *Cluster) Close() error {
 	c.end()
 	c.wait.Wait()
+	if c.opt.Kerberos != nil {
+		c.opt.Kerberos.Access.Close()
+	}
 	return nil
 }
 

@@ -3,11 +3,18 @@
 package kube
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluicedata/sluice/tests/testbed"
 )
@@ -92,4 +99,77 @@ func TestOneCatalogue(t *testing.T) {
 	require.Contains(t, st.GetErrorMessage(), "Permission denied: user=ann")
 	g.Stop()
 	p.awaitNothing()
+}
+
+// renewal is for how long a delegation token is good until it is renewed.
+const renewal = 20 * time.Second
+
+// An HDFS that asks for proof, for data, too: pods act as their user by a token, which a gateway renews, also one that was
+// killed and started again, and cancels in the end.
+func TestKerberos(t *testing.T) {
+	testbed.NeedKDC(t)
+	h := testbed.StartHadoop(t, testbed.HadoopOptions{Host: kube.Control, Kerberos: true, DFS: map[string]string{
+		"dfs.namenode.delegation.token.renew-interval": strconv.FormatInt(renewal.Milliseconds(), 10),
+		"dfs.data.transfer.protection":                 "authentication"}})
+	p := newPlace(t, "kerberos", "hadoop_conf: "+h.ConfDir)
+	said := onlineCheck(t, p.config())
+	require.NotZero(t, said.Code)
+	require.Contains(t, said.Out+said.Err, "clusters.k.kubernetes.kerberos_principal: "+filepath.Join(h.ConfDir, "core-site.xml")+" asks for Kerberos: give a principal and its keytab")
+
+	p.keys = append(p.keys, "kerberos_principal: "+h.Principal("sluice"), "kerberos_keytab: "+h.Keytab("sluice"), "krb5_conf: "+h.Krb5Conf)
+	said = onlineCheck(t, p.config())
+	require.Zero(t, said.Code, said.Out+said.Err)
+	require.Contains(t, said.Out, "Kerberos: log in as "+h.Principal("sluice")+"@SLUICE.TEST")
+	require.Contains(t, said.Out, "a delegation token of hdfs://"+h.NameNode)
+
+	g := p.gateway()
+	began := time.Now()
+	c := p.dial(g, "ann")
+	write := func(dir string) {
+		finish(t, c, c.Async("INSERT OVERWRITE DIRECTORY 'hdfs://"+h.NameNode+"/user/ann/"+dir+"' USING csv SELECT id, id % 7 FROM range(0, 1000, 1, 4)"))
+		require.Equal(t, [][]string{{"1000"}}, c.All("SELECT count(*) FROM csv.`hdfs://"+h.NameNode+"/user/ann/"+dir+"`"))
+		require.Equal(t, []string{"ann"}, owners(t, h, "/user/ann/"+dir))
+	}
+	write("first")
+	require.Equal(t, [][]string{{"1000"}}, c.All("SELECT count(*) FROM csv.`first`"), "his home is his")
+	_, st := c.Exec("INSERT OVERWRITE DIRECTORY 'hdfs://" + h.NameNode + "/user/bob/mine' USING csv SELECT 1")
+	require.Contains(t, st.GetErrorMessage(), "Permission denied: user=ann")
+	running := p.drivers()
+	require.Len(t, running, 1)
+	require.NotContains(t, fmt.Sprint(running[0].Spec.Containers[0].Env), "HADOOP_USER_NAME")
+	secret, err := kube.Client().CoreV1().Secrets(p.namespace).Get(t.Context(), running[0].Name, metav1.GetOptions{})
+	require.NoError(t, err)
+	token := secret.Data["hadoop-tokens"]
+	require.Greater(t, len(token), 100)
+	pods, err := json.Marshal(p.pods(""))
+	require.NoError(t, err)
+	for _, enc := range []*base64.Encoding{base64.RawURLEncoding, base64.RawStdEncoding} {
+		for skip := range 3 { // wherever the bytes begin
+			require.NotContains(t, string(pods), enc.EncodeToString(token[60+skip:90+skip]))
+		}
+	}
+
+	testbed.Until(t, 2*time.Minute, "the token would have expired twice", func() bool { return time.Since(began) > 3*renewal })
+	write("second")
+	g.Kill()
+	g = g.Restart(p.config())
+	began = time.Now()
+	c = p.dial(g, "ann")
+	write("third")
+	testbed.Until(t, 2*time.Minute, "the token would have expired again", func() bool { return time.Since(began) > 2*renewal })
+	write("fourth")
+	require.Equal(t, names(running), names(p.drivers()), "one engine has done it all")
+	require.NotContains(t, g.Log(), "cannot renew")
+	g.Stop()
+	p.awaitNothing()
+	require.NotContains(t, g.Log(), "cannot cancel")
+	require.Contains(t, h.Log("namenode"), "cmd=cancelDelegationToken")
+}
+
+// onlineCheck asks what a gateway with a configuration would meet.
+func onlineCheck(t *testing.T, config string) testbed.Result {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "sluice.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
+	return testbed.Run(t, testbed.Binary(t), "config", "check", "--online", "--config", file)
 }
