@@ -80,10 +80,11 @@ func (c *Cluster) tryDriver(ctx context.Context, runtime string, plan func(engin
 		return err
 	}
 	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
-	if _, err = c.opt.API.CreatePod(ctx, pod, dry); err != nil {
+	made, err := c.opt.API.CreatePod(ctx, pod, dry) // with an id, which the owner of a Secret has to have
+	if err != nil {
 		return err
 	}
-	if err = c.opt.API.CreateSecret(ctx, secret(l, site, pod, nil), dry); err != nil {
+	if err = c.opt.API.CreateSecret(ctx, secret(l, site, made, nil), dry); err != nil {
 		return fmt.Errorf("its secret: %w", err)
 	}
 	return nil

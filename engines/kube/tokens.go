@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -88,6 +89,9 @@ func (c *Cluster) keepToken(ctx context.Context, a *app) {
 			}
 			until, good = to, time.Until(to)
 			pause = max(good*3/4, time.Second)
+		case invalid(err):
+			c.opt.Log.Warn("a delegation token is not good any more, and its engine has lost HDFS: end it", "cluster", c.opt.Name, "application", a.tag, "error", err)
+			pause = math.MaxInt64
 		case ctx.Err() == nil:
 			c.opt.Log.Warn("cannot renew a delegation token; tried again soon", "cluster", c.opt.Name, "application", a.tag, "error", err)
 		}
@@ -162,10 +166,13 @@ func (c *Cluster) cancelToken(a *app) {
 	if err == nil {
 		err = c.ownHDFS().Cancel(ctx, t)
 	}
-	if err != nil && !strings.Contains(err.Error(), "InvalidToken") { // another gateway has done it
+	if err != nil && !invalid(err) { // another gateway has done it
 		c.opt.Log.Warn("cannot cancel a delegation token; it expires by itself", "cluster", c.opt.Name, "application", a.tag, "error", err)
 	}
 }
+
+// invalid says that the NameNode does not know a token any more: it has expired, or was cancelled.
+func invalid(err error) bool { return strings.Contains(err.Error(), "InvalidToken") }
 
 // useStored takes the token that an earlier request has put into the Secret: the driver has that one.
 func (c *Cluster) useStored(ctx context.Context, a *app) error {
