@@ -117,6 +117,7 @@ func (c *Cluster) Submit(ctx context.Context, l engines.Launch) (engines.App, er
 		}
 		return engines.App{}, fmt.Errorf("submit %s to cluster %s: %w", l.Tag, c.opt.Name, explain(err, c.path()))
 	}
+	c.tell(a)
 	a.mu.Lock()
 	a.again = func(ctx context.Context) error { return c.create(ctx, a, l) }
 	a.mu.Unlock()

@@ -18,24 +18,27 @@ func sparkConf(l engines.Launch, site Site) (map[string]string, error) {
 		return nil, err
 	}
 	maps.Copy(conf, map[string]string{
-		"spark.master":                               "k8s://https://kubernetes.default.svc", // spark.kubernetes.driver.master says where it really is
-		"spark.app.id":                               appID(l.Tag),
-		"spark.app.name":                             l.Name,
-		"spark.driver.memory":                        l.Memory,
-		"spark.driver.extraJavaOptions":              javaOptions(l),
-		"spark.kubernetes.submitInDriver":            "true",
-		"spark.kubernetes.namespace":                 site.Namespace,
-		"spark.kubernetes.driver.pod.name":           podName(l.Tag),
-		"spark.kubernetes.container.image":           site.Image,
-		"spark.kubernetes.executor.podNamePrefix":    podName(l.Tag),
-		"spark.kubernetes.executor.podTemplateFile":  path.Join(confDir, templateFile),
-		"spark.kubernetes.executor.disableConfigMap": "true", // it would hold the driver's conf directory, which executors do not need
-		"spark.kubernetes.resource.type":             "java",
-		"spark.driver.port":                          strconv.Itoa(site.Block.at(rpcPort)),
-		"spark.driver.blockManager.port":             strconv.Itoa(site.Block.at(blockManagerPort)),
-		"spark.connect.grpc.binding.port":            strconv.Itoa(site.Block.at(connectPort)),
-		"spark.ui.port":                              strconv.Itoa(site.Block.at(uiPort)),
-		"spark.port.maxRetries":                      "0", // another port would be one that nobody knows of
+		"spark.master":                              "k8s://https://kubernetes.default.svc", // spark.kubernetes.driver.master says where it really is
+		"spark.app.id":                              appID(l.Tag),
+		"spark.app.name":                            l.Name,
+		"spark.driver.memory":                       l.Memory,
+		"spark.driver.extraJavaOptions":             javaOptions(l),
+		"spark.kubernetes.submitInDriver":           "true",
+		"spark.kubernetes.namespace":                site.Namespace,
+		"spark.kubernetes.driver.pod.name":          podName(l.Tag),
+		"spark.kubernetes.container.image":          site.Image,
+		"spark.kubernetes.executor.podNamePrefix":   podName(l.Tag),
+		"spark.kubernetes.executor.podTemplateFile": path.Join(confDir, templateFile),
+		// Nothing is made that would have to be deleted at the end, which needed rights for it.
+		"spark.kubernetes.driver.service.deleteOnTermination": "false",
+		"spark.kubernetes.driver.ownPersistentVolumeClaim":    "false",
+		"spark.kubernetes.executor.disableConfigMap":          "true", // it would hold the driver's conf directory, which executors do not need
+		"spark.kubernetes.resource.type":                      "java",
+		"spark.driver.port":                                   strconv.Itoa(site.Block.at(rpcPort)),
+		"spark.driver.blockManager.port":                      strconv.Itoa(site.Block.at(blockManagerPort)),
+		"spark.connect.grpc.binding.port":                     strconv.Itoa(site.Block.at(connectPort)),
+		"spark.ui.port":                                       strconv.Itoa(site.Block.at(uiPort)),
+		"spark.port.maxRetries":                               "0", // another port would be one that nobody knows of
 		// Without it the Connect port would open only when executors have come, or half a minute has passed.
 		"spark.scheduler.minRegisteredResourcesRatio": "0",
 	})
@@ -76,11 +79,11 @@ func sparkConf(l engines.Launch, site Site) (map[string]string, error) {
 // elasticity is how engines deal with executors that come and go, unless somebody says otherwise.
 func elasticity() map[string]string {
 	return map[string]string{
-		"spark.dynamicAllocation.enabled":                 "true",
-		"spark.dynamicAllocation.shuffleTracking.enabled": "true", // there is no shuffle service beside the executors
-		"spark.dynamicAllocation.minExecutors":            "0",
-		"spark.dynamicAllocation.executorIdleTimeout":     "60s",
-		// An executor that has to go gets no new tasks, and moves its shuffle files to others while there is time.
+		"spark.dynamicAllocation.enabled":             "true",
+		"spark.dynamicAllocation.minExecutors":        "0",
+		"spark.dynamicAllocation.executorIdleTimeout": "60s",
+		// An executor that has to go gets no new tasks, and moves its shuffle files to others while there is time. So does one
+		// that is given back because it has nothing to do: there need be no shuffle service beside it.
 		"spark.decommission.enabled":                              "true",
 		"spark.storage.decommission.enabled":                      "true",
 		"spark.storage.decommission.shuffleBlocks.enabled":        "true",

@@ -23,25 +23,25 @@ type app struct {
 	met   time.Time // since when it is followed
 	ended chan struct{}
 
-	mu         sync.Mutex
-	uid        types.UID   // of its pod; empty while there is none
-	pod        *corev1.Pod // as it was last seen, trimmed
-	waiting    string      // why it has no pod yet
-	news       string      // what the kubelet does for it, in the words of its last event
-	doomed     string      // why it is ended by us
-	killed     bool        // somebody asked for its end
-	address    string      // where it listens, once it does
-	deaf       error       // why it could not be reached yet
-	finishing  bool
-	secretless time.Time // since when its container waits for what it is configured with
-	steps      engines.Steps
-	scheduled  time.Time
-	running    time.Time
-	last       engines.App
-	log        []byte
-	tokens     []byte          // the file of them that its Secret has
-	told       map[string]bool // of its executors
-	again      func(context.Context) error
+	mu        sync.Mutex
+	uid       types.UID   // of its pod; empty while there is none
+	pod       *corev1.Pod // as it was last seen, trimmed
+	waiting   string      // why it has no pod yet
+	news      string      // what the kubelet does for it, in the words of its last event
+	doomed    string      // why it is ended by us
+	killed    bool        // somebody asked for its end
+	address   string      // where it listens, once it does
+	deaf      error       // why it could not be reached yet
+	finishing bool
+	stuck     time.Time // since when its container cannot be made, for what may pass
+	steps     engines.Steps
+	scheduled time.Time
+	running   time.Time
+	last      engines.App
+	log       []byte
+	tokens    []byte          // the file of them that its Secret has
+	told      map[string]bool // of its executors
+	again     func(context.Context) error
 }
 
 // key is a tag as labels have it.
@@ -125,10 +125,10 @@ func (c *Cluster) seen(p *corev1.Pod) {
 		a.scheduled = now
 		a.steps.Scheduling = max(now.Sub(a.met)-a.steps.Staging, time.Millisecond)
 	}
-	if w := waitingState(p); w == nil || w.Reason != configError {
-		a.secretless = time.Time{}
-	} else if a.secretless.IsZero() {
-		a.secretless = now
+	if !mayPass(p) {
+		a.stuck = time.Time{}
+	} else if a.stuck.IsZero() {
+		a.stuck = now
 	}
 	if p.Status.Phase == corev1.PodRunning && a.running.IsZero() {
 		a.running = now

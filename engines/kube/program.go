@@ -15,10 +15,11 @@ func programArgs(l engines.Launch, site Site) []string {
 		return []string{"--class", l.MainClass, "spark-internal"}
 	}
 	var args []string
-	if !p.Python {
-		args = append(args, "--class", l.MainClass)
+	if p.Python {
+		args = append(args, mainOf(l, site))
+	} else { // the jar is among spark.jars, or executors would not get it
+		args = append(args, "--class", l.MainClass, "spark-internal")
 	}
-	args = append(args, mainOf(l, site))
 	for _, a := range l.Args {
 		args = append(args, literal(a))
 	}
@@ -46,7 +47,9 @@ func programConf(l engines.Launch, site Site) map[string]string {
 		switch {
 		case f.Archive:
 			lists["spark.archives"] = append(lists["spark.archives"], uri+"#"+f.Link)
+		case f.Link == p.Main && p.Python:
 		case f.Link == p.Main:
+			lists["spark.jars"] = append([]string{uri}, lists["spark.jars"]...)
 		case slices.Contains(p.Jars, f.Link):
 			lists["spark.jars"] = append(lists["spark.jars"], uri)
 		case slices.Contains(p.Packages, f.Link):

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -26,7 +27,9 @@ func (c *Cluster) informer() cache.SharedIndexInformer {
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			mine(&o)
 			w, err := c.opt.API.WatchPods(ctx, o)
-			c.answered(err)
+			if !apierrors.IsInvalid(err) { // the library asks first for what older API servers do not have
+				c.answered(err)
+			}
 			return w, err
 		},
 	}

@@ -21,7 +21,7 @@ func (a *app) describe(namespace string) engines.App {
 	case p == nil:
 		out.Reason = a.waiting
 	case p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
-		out.State, out.Reason, out.Outcome = engines.Ended, a.named(namespace)+" "+howItEnded(p), a.outcome()
+		out.State, out.Reason, out.Outcome = engines.Ended, a.named(namespace)+" "+a.howItEnded(), a.outcome()
 	case p.DeletionTimestamp != nil && !a.batch: // it stops, and takes no more work
 		out.State, out.Reason = engines.Ended, a.named(namespace)+" "+a.goes()
 	case p.DeletionTimestamp != nil && time.Since(p.DeletionTimestamp.Time) > lostAfter:
@@ -55,12 +55,32 @@ func (a *app) outcome() engines.Outcome {
 	switch {
 	case a.pod != nil && a.pod.Status.Phase == corev1.PodSucceeded:
 		return engines.Succeeded
-	case a.pod != nil && a.pod.Status.Phase == corev1.PodFailed && !a.killed:
+	case a.killed || a.pod == nil:
+		return engines.Killed
+	case disruption(a.pod) != "":
 		return engines.Failed
-	case a.pod != nil && disruption(a.pod) != "" && !a.killed:
+	case a.pod.Status.Phase == corev1.PodFailed && !(a.pod.DeletionTimestamp != nil && wasStopped(a.pod)):
 		return engines.Failed
 	}
 	return engines.Killed
+}
+
+// wasStopped says that a container ended because of a signal that asks for that: SIGTERM, and SIGKILL in the end.
+func wasStopped(p *corev1.Pod) bool {
+	for _, cs := range p.Status.ContainerStatuses {
+		if t := cs.State.Terminated; t != nil {
+			return t.ExitCode == 128+15 || t.ExitCode == 128+9
+		}
+	}
+	return false
+}
+
+// howItEnded says how a driver's container ended, and who wanted it.
+func (a *app) howItEnded() string {
+	if a.pod.Status.Phase == corev1.PodFailed && a.pod.DeletionTimestamp != nil {
+		return a.goes() + " and " + howItEnded(a.pod)
+	}
+	return howItEnded(a.pod)
 }
 
 // gone says why a pod that is not there any more went.
@@ -74,7 +94,7 @@ func (a *app) gone(why string) string {
 	case a.pod == nil:
 		return name + " is gone"
 	case a.pod.Status.Phase == corev1.PodSucceeded || a.pod.Status.Phase == corev1.PodFailed:
-		return name + " " + howItEnded(a.pod)
+		return name + " " + a.howItEnded()
 	}
 	return name + " " + a.goes()
 }
@@ -148,23 +168,56 @@ func waitingState(p *corev1.Pod) *corev1.ContainerStateWaiting {
 	return nil
 }
 
-// configError is what the kubelet says while a Secret or ConfigMap is missing that a container gets.
-const configError = "CreateContainerConfigError"
+// What the kubelet says of a container that it cannot make now.
+const (
+	configError = "CreateContainerConfigError" // a Secret or ConfigMap is missing
+	pullError   = "ErrImagePull"
+	pullBackOff = "ImagePullBackOff"
+)
 
-// secretPatience is for how long a driver may wait for its Secret, which is made a moment after it: by who made it, if that is
-// still there.
-const secretPatience = 10 * time.Second
+// mayPass says that a pod cannot run, and perhaps will with the next try.
+func mayPass(p *corev1.Pod) bool {
+	w := waitingState(p)
+	return w != nil && (w.Reason == configError || w.Reason == pullError || w.Reason == pullBackOff)
+}
 
-// neverRuns says why the application's pod will never run. The caller holds a.mu.
+// Patience with what may pass. A driver's Secret is made a moment after it, by who has made it, if that is still there. The
+// way to a registry may be back soon.
+const (
+	secretPatience   = 10 * time.Second
+	registryPatience = 30 * time.Second
+)
+
+// neverRuns says why the application's pod will never run, and its user need not wait. The caller holds a.mu.
 func (a *app) neverRuns() string {
-	if !a.secretless.IsZero() && time.Since(a.secretless) > secretPatience {
-		return waitingState(a.pod).Message + ": what it needs was not made"
+	w := waitingState(a.pod)
+	if w == nil {
+		return ""
+	}
+	since := time.Duration(0)
+	if !a.stuck.IsZero() {
+		since = time.Since(a.stuck)
+	}
+	switch {
+	case w.Reason == configError && since > secretPatience:
+		return w.Message + ": what it needs was not made"
+	case w.Reason == pullBackOff && since > registryPatience:
+		return "its image cannot be pulled: " + w.Message
 	}
 	return neverRuns(a.pod)
 }
 
-// neverRuns says why a pod will never run, and its user need not wait. An image that cannot be pulled may come with the next
-// try if only the way to its registry was the matter.
+// registryAway says that an image could not be pulled because of the way to its registry, or because that has too much to do.
+func registryAway(message string) bool {
+	for _, passing := range []string{"i/o timeout", "connection refused", "connection reset", "toomanyrequests", "503", "TLS handshake timeout", "EOF"} {
+		if strings.Contains(message, passing) {
+			return true
+		}
+	}
+	return false
+}
+
+// neverRuns says what of a pod no time will mend.
 func neverRuns(p *corev1.Pod) string {
 	w := waitingState(p)
 	if w == nil {
@@ -173,13 +226,10 @@ func neverRuns(p *corev1.Pod) string {
 	switch w.Reason {
 	case "InvalidImageName", "ErrImageNeverPull", "CreateContainerError", "RunContainerError":
 		return w.Reason + ": " + w.Message
-	case "ImagePullBackOff":
-		for _, passing := range []string{"i/o timeout", "connection refused", "toomanyrequests", "503", "TLS handshake timeout", "EOF"} {
-			if strings.Contains(w.Message, passing) {
-				return ""
-			}
+	case pullBackOff:
+		if !registryAway(w.Message) {
+			return "its image cannot be pulled: " + w.Message
 		}
-		return "its image cannot be pulled: " + w.Message
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -40,6 +41,7 @@ type entry struct {
 	rec       Record
 	changed   chan struct{}        // closed and replaced at each change of rec.App
 	said      []string             // what was told so far, for those who come later
+	told      string               // of them the last one about where the engine stands
 	listeners map[int]func(string) // of who waits for it
 	users     map[int]func(string) // of who has it, for news of it
 	next      int
@@ -125,6 +127,11 @@ func (e *entry) end(why error) bool {
 func (e *entry) tell(text string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.say(text)
+}
+
+// say is tell for who holds e.mu.
+func (e *entry) say(text string) {
 	e.said = append(e.said, text)
 	for _, f := range e.listeners {
 		f(text)
@@ -176,6 +183,10 @@ func (e *entry) observe(app engines.App) bool {
 	e.rec.App = app
 	close(e.changed)
 	e.changed = make(chan struct{})
+	if text := describe(app); (app.State == engines.Pending || app.State == engines.Starting) && text != e.told {
+		e.told = text
+		e.say(text)
+	}
 	return true
 }
 
@@ -187,7 +198,6 @@ func (e *entry) last() engines.App {
 
 // address waits until the engine listens.
 func (e *entry) address(ctx context.Context) (string, error) {
-	told := ""
 	for {
 		e.mu.Lock()
 		app, changed := e.rec.App, e.changed
@@ -197,14 +207,11 @@ func (e *entry) address(ctx context.Context) (string, error) {
 			return app.Address, nil
 		case app.State == engines.Ended:
 			return "", fmt.Errorf("the engine ended before it was ready: %s", app.Reason)
-		case app.State != "" && describe(app) != told:
-			told = describe(app)
-			e.tell(told)
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return "", context.Cause(ctx)
+			return "", fmt.Errorf("%w; at last it was %s: %s", context.Cause(ctx), app.State, cmp.Or(app.Reason, "its cluster says no more"))
 		}
 	}
 }

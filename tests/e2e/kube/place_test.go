@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,8 +98,26 @@ func (p *place) apply(change func(*rbacv1.Role)) {
 	}
 }
 
+// withoutRight takes one right away from those of the manifest, or none.
+func (p *place) withoutRight(role, resource, verb string) {
+	p.t.Helper()
+	p.apply(func(r *rbacv1.Role) {
+		for i := range r.Rules {
+			if r.Name == role && slices.Contains(r.Rules[i].Resources, resource) {
+				r.Rules[i].Verbs = slices.DeleteFunc(r.Rules[i].Verbs, func(v string) bool { return v == verb })
+			}
+		}
+	})
+}
+
 // config has this machine and the place, as cluster k.
 func (p *place) config() string {
+	keys := []string{"kubeconfig: " + p.kubeconfig, "namespace: " + p.namespace, "image: " + p.image, "pull_policy: Never", "driver_cpu: 200m", "executor_cpu: 200m",
+		"driver_priority_class: sluice-driver", "executor_priority_class: sluice-executor"}
+	for _, k := range p.keys { // the last word wins
+		name, _, _ := strings.Cut(k, ":")
+		keys = append(slices.DeleteFunc(keys, func(k string) bool { return strings.HasPrefix(k, name+":") }), k)
+	}
 	return fmt.Sprintf(`
 clusters:
   local: {kind: local}
@@ -106,18 +125,10 @@ clusters:
     kind: kubernetes
     closed_network: %t
     kubernetes:
-      kubeconfig: %s
-      namespace: %s
-      image: %s
-      pull_policy: Never
-      driver_cpu: 200m
-      executor_cpu: 200m
-      driver_priority_class: sluice-driver
-      executor_priority_class: sluice-executor
 %s      conf:
         spark.executor.memory: 512m
         spark.executor.cores: "2"
-%s`, p.closed, p.kubeconfig, p.namespace, p.image, indented(6, p.keys), indented(8, p.conf))
+%s`, p.closed, indented(6, keys), indented(8, p.conf))
 }
 
 func indented(by int, lines []string) string {

@@ -3,7 +3,6 @@
 package yarn
 
 import (
-	"archive/zip"
 	"context"
 	"fmt"
 	"log/slog"
@@ -100,50 +99,6 @@ func (r result) require(t *testing.T, want engines.Outcome, lines ...string) {
 	}
 }
 
-// jars compiles the program of Job.java against a Spark, into a jar of its own and one with what it uses.
-func jars(t *testing.T, version string) (job, extra string) {
-	t.Helper()
-	home, ok := dist.Installed(version)
-	require.True(t, ok)
-	java, err := exec.LookPath(testbed.Java(t))
-	require.NoError(t, err)
-	java, err = filepath.EvalSymlinks(java)
-	require.NoError(t, err)
-	bin, dir, source := filepath.Dir(java), t.TempDir(), filepath.Join(testbed.Root(), "tests", "e2e", "yarn", "batch")
-	job, extra = filepath.Join(dir, "job.jar"), filepath.Join(dir, "extra.jar")
-	for _, line := range [][]string{
-		{"javac", "-cp", home + "/jars/*", "-d", dir, filepath.Join(source, "Job.java"), filepath.Join(source, "extra", "Extra.java")},
-		{"jar", "--create", "--file", job, "-C", dir, "Job.class"},
-		{"jar", "--create", "--file", extra, "-C", dir, "extra"},
-	} {
-		out, err := exec.CommandContext(t.Context(), filepath.Join(bin, line[0]), line[1:]...).CombinedOutput()
-		require.NoError(t, err, "%s: %s", line, out)
-	}
-	return job, extra
-}
-
-func write(t *testing.T, name, text string) string {
-	t.Helper()
-	name = filepath.Join(t.TempDir(), name)
-	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
-	return name
-}
-
-func pack(t *testing.T, name, entry, text string) string {
-	t.Helper()
-	name = filepath.Join(t.TempDir(), name)
-	f, err := os.Create(name)
-	require.NoError(t, err)
-	z := zip.NewWriter(f)
-	e, err := z.Create(entry)
-	require.NoError(t, err)
-	_, err = e.Write([]byte(text))
-	require.NoError(t, err)
-	require.NoError(t, z.Close())
-	require.NoError(t, f.Close())
-	return name
-}
-
 // put copies a file to HDFS as ann.
 func put(t *testing.T, from, to string, mode os.FileMode) string {
 	t.Helper()
@@ -167,12 +122,12 @@ func TestBatches(t *testing.T) {
 		_, err := c.Platform(t.Context(), version, func(text string) { t.Log(text) })
 		require.NoError(t, err)
 	}
-	job, extra := jars(t, testbed.SparkVersion)
-	words := write(t, "words.txt", "hello from a file")
+	job, extra := testbed.BatchJars(t, testbed.SparkVersion)
+	words := testbed.Write(t, "words.txt", "hello from a file")
 	t.Run("all", func(t *testing.T) {
 		t.Run("a jar of this machine", func(t *testing.T) {
 			t.Parallel()
-			l := plan(t, c, testbed.SparkVersion, engines.Batch{Jar: job, Class: "Job", Jars: []string{"file://" + extra}, Files: []string{words, words + "#again.txt", write(t, "empty.txt", "")}, Args: append([]string{"end"}, odd...)})
+			l := plan(t, c, testbed.SparkVersion, engines.Batch{Jar: job, Class: "Job", Jars: []string{"file://" + extra}, Files: []string{words, words + "#again.txt", testbed.Write(t, "empty.txt", "")}, Args: append([]string{"end"}, odd...)})
 			submit(t, c, l)
 			lines := []string{"file [hello from a file]", "again.txt [hello from a file]", "empty.txt []", "twice [2, 4, 6, 8]", "user ann", "line 0", "line 1999", "the last line"}
 			for _, arg := range odd {
@@ -219,7 +174,7 @@ func TestBatches(t *testing.T) {
 		})
 		t.Run("a script of SQL", func(t *testing.T) {
 			t.Parallel()
-			script := write(t, "daily.sql", `-- what it finds; and more
+			script := testbed.Write(t, "daily.sql", `-- what it finds; and more
 				CREATE TEMPORARY VIEW v AS SELECT id, 'a;b' AS text FROM range(3);
 				SELECT id, text, id = 1, CASE WHEN id > 1 THEN date'2026-01-02' END FROM v ORDER BY id; /* done; */`)
 			l := plan(t, c, testbed.SparkVersion, engines.Batch{SQL: script})
@@ -230,7 +185,7 @@ func TestBatches(t *testing.T) {
 		})
 		t.Run("a script of SQL that fails", func(t *testing.T) {
 			t.Parallel()
-			script := write(t, "it.sql", "SELECT 1;\nSELECT * FROM nosuch;\nSELECT 'never';")
+			script := testbed.Write(t, "it.sql", "SELECT 1;\nSELECT * FROM nosuch;\nSELECT 'never';")
 			l := plan(t, c, testbed.SparkVersion, engines.Batch{SQL: put(t, script, "/tmp/batch-"+uuid.NewString()+"/it.sql", 0o600)})
 			submit(t, c, l)
 			r := wait(t, c, l.Tag)
@@ -283,9 +238,9 @@ func TestBatches(t *testing.T) {
 func python(t *testing.T, c *yarn.Cluster, version, how string) result {
 	t.Helper()
 	l := plan(t, c, version, engines.Batch{
-		Python: filepath.Join(testbed.Root(), "tests", "e2e", "yarn", "batch", "main.py"), Args: []string{how, "a  b"},
-		PyFiles:  []string{write(t, "util.py", "def plus(n):\n    return n + 1\n"), pack(t, "packed.zip", "packed/__init__.py", "NAME = 'a package'\n")},
-		Archives: []string{pack(t, "things.zip", "inner/note.txt", "a note") + "#data"}})
+		Python: testbed.BatchProgram(), Args: []string{how, "a  b"},
+		PyFiles:  []string{testbed.Write(t, "util.py", "def plus(n):\n    return n + 1\n"), testbed.Pack(t, "packed.zip", "packed/__init__.py", "NAME = 'a package'\n")},
+		Archives: []string{testbed.Pack(t, "things.zip", "inner/note.txt", "a note") + "#data"}})
 	submit(t, c, l)
 	r := wait(t, c, l.Tag)
 	for _, line := range []string{"packed a package", "archive a note", "plus [2, 3, 4]", "on executors {'a note'}", "user ann"} {
@@ -297,7 +252,7 @@ func python(t *testing.T, c *yarn.Cluster, version, how string) result {
 // What can be seen to be wrong is told before anything is submitted, with the next step.
 func TestRefusedBatches(t *testing.T) {
 	c := client(t)
-	job := write(t, "job.jar", "no jar")
+	job := testbed.Write(t, "job.jar", "no jar")
 	hidden := put(t, job, "/user/ann/private/job.jar", 0o600)
 	require.NoError(t, shared.HDFS("ann").Chmod("/user/ann/private", 0o700))
 	for name, tc := range map[string]struct {
