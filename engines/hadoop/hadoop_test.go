@@ -1,6 +1,7 @@
 package hadoop
 
 import (
+	"encoding/base64"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -38,12 +39,12 @@ func TestReadConf(t *testing.T) {
 	require.False(t, c.Secure())
 }
 
-// The bytes are those that Hadoop 3.4's own Credentials writes.
+// Both texts are what Hadoop 3.4's own classes write of a token with identifier id and password pw.
 func TestTokenFile(t *testing.T) {
-	token := Token("AgEC") // any bytes: the NameNode's are taken as they are
+	token := Token("AmlkAnB3FUhERlNfREVMRUdBVElPTl9UT0tFTgdubjo4MDIw")
 	file, err := TokenFile("nn:8020", token)
 	require.NoError(t, err)
-	require.Equal(t, "HDTS\x00\x01\x07nn:8020\x02\x01\x02\x00", string(file))
+	require.Equal(t, "SERUUwABB25uOjgwMjACaWQCcHcVSERGU19ERUxFR0FUSU9OX1RPS0VOB25uOjgwMjAA", base64.StdEncoding.EncodeToString(file))
 	back, err := ReadTokenFile(file)
 	require.NoError(t, err)
 	require.Equal(t, token, back)
