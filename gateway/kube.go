@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/hadoop"
 	"github.com/sluicedata/sluice/engines/kept"
 	"github.com/sluicedata/sluice/engines/kube"
 	"github.com/sluicedata/sluice/gateway/config"
@@ -32,6 +33,11 @@ func newKube(cfg config.Config, name string, c config.Cluster, instance string, 
 	if err != nil {
 		return nil, fmt.Errorf("clusters.%s.kubernetes.kubeconfig: %w", name, err)
 	}
+	files, kerberos, err := hadoopOf("clusters."+name+".kubernetes", k)
+	if err != nil {
+		return nil, err
+	}
+	site.HadoopConf = files
 	images := map[string]kube.Image{"": {Name: k.Image, Version: cfg.Spark.Version}}
 	for runtime, image := range k.Images {
 		images[runtime] = kube.Image{Name: image, Version: cfg.Runtimes[runtime].Version}
@@ -39,8 +45,32 @@ func newKube(cfg config.Config, name string, c config.Cluster, instance string, 
 	return kube.New(kube.Options{
 		Name: name, Instance: instance, API: api, Site: site, Images: images, Ports: ports, MaxDrivers: k.MaxDrivers, Conf: k.Conf, Closed: c.ClosedNetwork,
 		Lease: k.Lease, Logs: kept.Dir(filepath.Join(cfg.DataDir, "logs", name)), Log: log,
-		Files: &kube.FileServer{Base: filesURL(cfg, name, access), Secret: secret},
+		Kerberos: kerberos, Files: &kube.FileServer{Base: filesURL(cfg, name, access), Secret: secret},
 	}), nil
+}
+
+// hadoopOf is what drivers get of a Hadoop: its files, and how they are let into an HDFS that asks for proof.
+func hadoopOf(section string, k config.Kubernetes) (files map[string]string, _ *kube.Kerberos, err error) {
+	if k.HadoopConf == "" {
+		return nil, nil, nil
+	}
+	h, err := hadoop.ReadConf(k.HadoopConf)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s.hadoop_conf: %w", section, err)
+	}
+	delete(h.Files, "yarn-site.xml") // nobody there speaks with YARN, and a pod has no room for much
+	login, err := loginOf(section, k.HadoopConf, h, k.Principal, k.Keytab, k.Krb5Conf)
+	if err != nil || login == nil {
+		return h.Files, nil, err
+	}
+	if err := h.NeedHDFS(k.HadoopConf); err != nil {
+		return nil, nil, fmt.Errorf("%s.hadoop_conf: %w", section, err)
+	}
+	access, err := hadoop.NewAccess(login.Short(), login)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s.kerberos_principal: %w", section, err)
+	}
+	return h.Files, &kube.Kerberos{Access: access, Hadoop: h}, nil
 }
 
 // filesPath is where the files of a cluster's batches are served.
@@ -107,10 +137,6 @@ func siteOf(name string, k config.Kubernetes) (site kube.Site, ports engines.Por
 	read("driver_template", e)
 	site.Executor, e = readPool(k.ExecutorSelector, k.ExecutorTolerations, k.ExecutorPriorityClass, k.ExecutorTemplate, k.ExecutorCPU, "executor", read)
 	read("executor_template", e)
-	if k.HadoopConf != "" {
-		site.HadoopConf, e = kube.ReadHadoopConf(k.HadoopConf)
-		read("hadoop_conf", e)
-	}
 	return site, ports, err
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/hadoop"
 	"github.com/sluicedata/sluice/engines/kept"
 	"github.com/sluicedata/sluice/engines/local"
 	"github.com/sluicedata/sluice/engines/spark"
@@ -75,29 +76,27 @@ func newClusters(cfg config.Config, secret []byte, supervise []string, log *slog
 
 func newYARN(cfg config.Config, name string, c config.Cluster, instance string, rts runtimes, log *slog.Logger) (*yarn.Cluster, error) {
 	y := c.YARN
-	hadoop, err := yarn.ReadHadoop(y.HadoopConf)
+	h, err := yarn.ReadHadoop(y.HadoopConf)
 	if err != nil {
 		return nil, fmt.Errorf("clusters.%s.yarn.hadoop_conf: %w", name, err)
 	}
 	if y.ResourceManagers != "" {
-		hadoop.ResourceManagers = nil
+		h.ResourceManagers = nil
 		for _, at := range strings.Split(y.ResourceManagers, ",") {
-			hadoop.ResourceManagers = append(hadoop.ResourceManagers, strings.TrimSuffix(strings.TrimSpace(at), "/"))
+			h.ResourceManagers = append(h.ResourceManagers, strings.TrimSuffix(strings.TrimSpace(at), "/"))
 		}
 	}
 	ports, err := engines.ReadPorts(y.Ports)
 	if err != nil {
 		return nil, fmt.Errorf("clusters.%s.yarn.ports: %w", name, err)
 	}
-	login, err := loginOf(name, y, hadoop)
+	login, err := loginOf("clusters."+name+".yarn", y.HadoopConf, h.Conf, y.Principal, y.Keytab, y.Krb5Conf)
 	if err != nil {
 		return nil, err
 	}
-	ours, _, _ := strings.Cut(y.Principal, "@")
-	ours, _, _ = strings.Cut(ours, "/")
-	user := cmp.Or(y.ServiceUser, ours, "sluice")
+	user := cmp.Or(y.ServiceUser, login.Short(), "sluice")
 	at, err := yarn.New(yarn.Options{
-		Name: name, Instance: instance, Hadoop: hadoop, User: user, Login: login, Shared: cmp.Or(y.SharedDir, "/user/"+user+"/sluice"),
+		Name: name, Instance: instance, Hadoop: h, User: user, Login: login, Shared: cmp.Or(y.SharedDir, "/user/"+user+"/sluice"),
 		Queue: cmp.Or(y.Queue, "default"), DriverLabel: y.DriverLabel, ExecutorLabel: y.ExecutorLabel, Conf: y.Conf, Archives: y.Archives,
 		Closed: c.ClosedNetwork, Ready: spark.Ready, Ports: ports, Lease: cfg.Engine.Lease, Logs: kept.Dir(filepath.Join(cfg.DataDir, "logs", name)),
 		Runtime: func(ctx context.Context, name string, report func(string)) (yarn.Runtime, error) {
@@ -115,18 +114,18 @@ func newYARN(cfg config.Config, name string, c config.Cluster, instance string, 
 	return at, nil
 }
 
-// loginOf is how the gateway proves who it is to a cluster, if that asks.
-func loginOf(name string, y config.YARN, hadoop yarn.Hadoop) (*yarn.Login, error) {
-	path := "clusters." + name + ".yarn.kerberos_principal"
+// loginOf is how the gateway proves who it is to a Hadoop, if that asks; section is that of the configuration.
+func loginOf(section, dir string, conf hadoop.Conf, principal, keytab, krb5 string) (*hadoop.Login, error) {
+	key, file := section+".kerberos_principal", filepath.Join(dir, "core-site.xml")
 	switch {
-	case hadoop.Secure() && y.Principal == "":
-		return nil, fmt.Errorf("%s: %s asks for Kerberos: give a principal and its keytab", path, filepath.Join(y.HadoopConf, "core-site.xml"))
-	case !hadoop.Secure() && y.Principal != "":
-		return nil, fmt.Errorf("%s: hadoop.security.authentication in %s is not kerberos: remove the principal, or use the cluster's own files", path, filepath.Join(y.HadoopConf, "core-site.xml"))
-	case y.Principal == "":
+	case conf.Secure() && principal == "":
+		return nil, fmt.Errorf("%s: %s asks for Kerberos: give a principal and its keytab", key, file)
+	case !conf.Secure() && principal != "":
+		return nil, fmt.Errorf("%s: hadoop.security.authentication in %s is not kerberos: remove the principal, or use the cluster's own files", key, file)
+	case principal == "":
 		return nil, nil
 	}
-	return &yarn.Login{Principal: y.Principal, Keytab: y.Keytab, Config: cmp.Or(y.Krb5Conf, "/etc/krb5.conf")}, nil
+	return &hadoop.Login{Principal: principal, Keytab: keytab, Config: cmp.Or(krb5, "/etc/krb5.conf")}, nil
 }
 
 // runtimes are the Sparks that engines may run from, by their names; the default one has none.

@@ -23,6 +23,7 @@ type API interface {
 	PatchPod(ctx context.Context, name string, patch []byte) error
 	PodLog(ctx context.Context, name string, o *corev1.PodLogOptions) (io.ReadCloser, error)
 	CreateSecret(context.Context, *corev1.Secret, metav1.CreateOptions) error
+	GetSecret(ctx context.Context, name string) (*corev1.Secret, error)
 	PatchSecret(ctx context.Context, name string, patch []byte) error
 	ListEvents(context.Context, metav1.ListOptions) (*corev1.EventList, error)
 }
@@ -96,6 +97,11 @@ func (c client) PodLog(ctx context.Context, name string, o *corev1.PodLogOptions
 
 func (c client) CreateSecret(ctx context.Context, s *corev1.Secret, o metav1.CreateOptions) error {
 	return c.create(ctx, "secrets", s, o, &corev1.Secret{})
+}
+
+func (c client) GetSecret(ctx context.Context, name string) (*corev1.Secret, error) {
+	out := &corev1.Secret{}
+	return out, c.rest.Get().Namespace(c.namespace).Resource("secrets").Name(name).Do(ctx).Into(out)
 }
 
 func (c client) PatchSecret(ctx context.Context, name string, patch []byte) error {

@@ -41,6 +41,7 @@ func (c *Cluster) Check(ctx context.Context, plan func(engines.Platform) (engine
 	for _, runtime := range slices.Sorted(maps.Keys(c.opt.Images)) {
 		tell("a driver of "+c.opt.Images[runtime].Name, explained(c.tryDriver(soon, runtime, plan), c.path()))
 	}
+	c.checkKerberos(soon, tell)
 	for _, uri := range strings.Split(c.opt.Conf["spark.hadoop.hive.metastore.uris"], ",") {
 		if u, err := url.Parse(strings.TrimSpace(uri)); err == nil && u.Host != "" {
 			conn, err := (&net.Dialer{Timeout: checkPatience}).DialContext(ctx, "tcp", u.Host)
@@ -79,10 +80,11 @@ func (c *Cluster) tryDriver(ctx context.Context, runtime string, plan func(engin
 		return err
 	}
 	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
-	if _, err = c.opt.API.CreatePod(ctx, pod, dry); err != nil {
+	made, err := c.opt.API.CreatePod(ctx, pod, dry) // with an id, which the owner of a Secret has to have
+	if err != nil {
 		return err
 	}
-	if err = c.opt.API.CreateSecret(ctx, secret(l, site, pod, nil), dry); err != nil {
+	if err = c.opt.API.CreateSecret(ctx, secret(l, site, made, nil), dry); err != nil {
 		return fmt.Errorf("its secret: %w", err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,7 @@ type Options struct {
 	Lease      time.Duration     // an engine that is not renewed for so long ends
 	Logs       kept.Dir          // for what pods leave
 	Files      *FileServer       // serves batches' files; nil where there is none
+	Kerberos   *Kerberos         // nil where HDFS believes everybody, or there is none
 	Log        *slog.Logger
 }
 
@@ -64,6 +66,9 @@ type Cluster struct {
 // New makes a client of a cluster. It asks nothing yet.
 func New(opt Options) *Cluster {
 	opt.Site.Instance = opt.Instance
+	if k := opt.Kerberos; k != nil {
+		opt.Site.Tokens, opt.Site.Realm = true, k.Access.Realm()
+	}
 	c := &Cluster{opt: opt, apps: map[engines.Tag]*app{}, blocks: map[Block]engines.Tag{}}
 	c.life, c.end = context.WithCancel(context.Background())
 	c.pods = c.informer()
@@ -108,13 +113,16 @@ func (c *Cluster) Submit(ctx context.Context, l engines.Launch) (engines.App, er
 	}
 	if err := c.create(ctx, a, l); err != nil {
 		c.forget(a)
+		if c.opt.Kerberos != nil {
+			c.cancelToken(a)
+		}
 		return engines.App{}, fmt.Errorf("submit %s to cluster %s: %w", l.Tag, c.opt.Name, explain(err, c.path()))
 	}
 	c.tell(a)
 	a.mu.Lock()
 	a.again = func(ctx context.Context) error { return c.create(ctx, a, l) }
 	a.mu.Unlock()
-	c.wait.Go(func() { c.bring(c.life, a) })
+	c.attendTo(a)
 	return a.now(), nil
 }
 
@@ -133,6 +141,10 @@ func (c *Cluster) create(ctx context.Context, a *app, l engines.Launch) error {
 		if err != nil {
 			return err
 		}
+		tokens, err := c.token(ctx, a, l)
+		if err != nil {
+			return err
+		}
 		began := time.Now()
 		made, err := c.createPod(ctx, a, pod)
 		if err != nil {
@@ -147,7 +159,7 @@ func (c *Cluster) create(ctx context.Context, a *app, l engines.Launch) error {
 			}
 			continue
 		}
-		return c.createSecret(ctx, secret(l, site, made, nil))
+		return c.createSecret(ctx, a, secret(l, site, made, tokens))
 	}
 }
 
@@ -210,17 +222,32 @@ func (c *Cluster) existing(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, e
 	return there, nil
 }
 
-func (c *Cluster) createSecret(ctx context.Context, s *corev1.Secret) error {
+func (c *Cluster) createSecret(ctx context.Context, a *app, s *corev1.Secret) error {
 	if len(s.Data) == 0 {
 		return nil
 	}
-	_, err := patiently(ctx, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.opt.API.CreateSecret(ctx, s, metav1.CreateOptions{})
-	})
-	if apierrors.IsAlreadyExists(err) {
-		return nil
+	for {
+		_, err := patiently(ctx, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, c.opt.API.CreateSecret(ctx, s, metav1.CreateOptions{})
+		})
+		if !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+		// It is of an earlier request, or of the pod that this one replaces: it goes with its owner.
+		if err := c.useStored(ctx, a); err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+		owner, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": s.OwnerReferences}})
+		if err != nil {
+			return err
+		}
+		_, err = patiently(ctx, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, c.opt.API.PatchSecret(ctx, s.Name, owner)
+		})
+		if !apierrors.IsNotFound(err) { // it has just gone with its owner
+			return err
+		}
 	}
-	return err
 }
 
 // list asks the API server for pods of ours.
@@ -264,8 +291,14 @@ func (c *Cluster) adopt(pod *corev1.Pod) *app {
 	}
 	a := c.attend(tag, pod.Labels[kindLabel] == kindBatch)
 	c.seen(trimmed(pod))
-	c.wait.Go(func() { c.bring(c.life, a) })
+	c.attendTo(a)
 	return a
+}
+
+// attendTo does what an application needs as long as it lives.
+func (c *Cluster) attendTo(a *app) {
+	c.wait.Go(func() { c.bring(c.life, a) })
+	c.wait.Go(func() { c.keepToken(c.life, a) })
 }
 
 // Watch implements engines.Cluster.
@@ -403,6 +436,9 @@ func (c *Cluster) Files() http.Handler { return c.opt.Files }
 func (c *Cluster) Close() error {
 	c.end()
 	c.wait.Wait()
+	if c.opt.Kerberos != nil {
+		c.opt.Kerberos.Access.Close()
+	}
 	return nil
 }
 

@@ -56,6 +56,9 @@ func sparkConf(l engines.Launch, site Site) (map[string]string, error) {
 	if l.User != "" && !site.Tokens {
 		conf["spark.executorEnv.HADOOP_USER_NAME"] = l.User
 	}
+	if site.Tokens {
+		secured(conf, site.Realm)
+	}
 	if site.Executor.CPU != "" {
 		conf["spark.kubernetes.executor.request.cores"] = site.Executor.CPU
 	}

@@ -39,6 +39,7 @@ type app struct {
 	running   time.Time
 	last      engines.App
 	log       []byte
+	tokens    []byte          // the file of them that its Secret has
 	told      map[string]bool // of its executors
 	again     func(context.Context) error
 }

@@ -1,11 +1,8 @@
 package kube
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -201,22 +198,4 @@ func affinity(spec *corev1.PodSpec) *corev1.NodeAffinity {
 		spec.Affinity.NodeAffinity = &corev1.NodeAffinity{}
 	}
 	return spec.Affinity.NodeAffinity
-}
-
-// ReadHadoopConf reads what drivers need of a directory of Hadoop's client configuration.
-func ReadHadoopConf(dir string) (map[string]string, error) {
-	out := map[string]string{}
-	for _, name := range []string{"core-site.xml", "hdfs-site.xml", "hive-site.xml"} {
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		if err == nil {
-			out[name] = string(data)
-		}
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("%s: there is no core-site.xml, hdfs-site.xml or hive-site.xml", dir)
-	}
-	return out, nil
 }

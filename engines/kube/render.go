@@ -31,6 +31,7 @@ type Site struct {
 	MinExecutors, MaxExecutors                      int
 	HadoopConf                                      map[string]string // configuration files by name
 	Tokens                                          bool              // the driver finds delegation tokens in its Secret
+	Realm                                           string            // of Kerberos, with tokens
 	LeaseUntil                                      int64             // seconds since the epoch
 	Links                                           map[string]string // where the files of a batch are fetched, by their names
 }
@@ -333,6 +334,9 @@ func driverEnv(env []corev1.EnvVar, l engines.Launch, site Site) []corev1.EnvVar
 	switch {
 	case site.Tokens:
 		plain("HADOOP_TOKEN_FILE_LOCATION", path.Join(tokenDir, tokenKey))
+		if l.User != "" {
+			plain("HADOOP_PROXY_USER", l.User) // whose name the driver goes by; HDFS knows it by its token
+		}
 	case l.User != "":
 		plain("HADOOP_USER_NAME", l.User)
 	}

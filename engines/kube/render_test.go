@@ -55,13 +55,18 @@ func engineLaunch(t *testing.T, version string) engines.Launch {
 
 // rendered is everything that a launch makes, as text.
 func rendered(t *testing.T, l engines.Launch, s Site) string {
+	return renderedWith(t, l, s, nil)
+}
+
+func renderedWith(t *testing.T, l engines.Launch, s Site, tokens []byte) string {
+	t.Helper()
 	pod, err := driverPod(l, s)
 	require.NoError(t, err)
 	text, err := yaml.Marshal(pod)
 	require.NoError(t, err)
 	owner := pod.DeepCopy()
 	owner.UID = "1d-0f-th3-p0d"
-	sec, err := yaml.Marshal(secret(l, s, owner, nil))
+	sec, err := yaml.Marshal(secret(l, s, owner, tokens))
 	require.NoError(t, err)
 	return string(text) + "---\n" + string(sec)
 }
@@ -75,6 +80,23 @@ func TestEngine(t *testing.T) {
 			})
 		}
 	}
+}
+
+// With Kerberos the token is in the Secret alone, and every JVM knows a realm.
+func TestKerberos(t *testing.T) {
+	s := testSite("4.3.0", true)
+	s.Tokens, s.Realm, s.HadoopConf = true, "EXAMPLE.COM", map[string]string{"core-site.xml": "<configuration/>\n"}
+	l := engineLaunch(t, "4.3.0")
+	golden(t, "engine-4.3.0-kerberos", renderedWith(t, l, s, []byte("HDTS-t0k3n")))
+	conf, err := sparkConf(l, s)
+	require.NoError(t, err)
+	require.Contains(t, conf["spark.driver.extraJavaOptions"], "-Djava.security.krb5.realm=EXAMPLE.COM")
+	require.Equal(t, "-Djava.security.krb5.realm=EXAMPLE.COM -Djava.security.krb5.kdc=none", conf["spark.executor.extraJavaOptions"])
+
+	l.Conf["spark.executor.extraJavaOptions"] = "-Djava.security.krb5.conf=/mine"
+	conf, err = sparkConf(l, s)
+	require.NoError(t, err)
+	require.Equal(t, "-Djava.security.krb5.conf=/mine", conf["spark.executor.extraJavaOptions"])
 }
 
 // Batches, one of each kind.

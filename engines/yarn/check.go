@@ -23,8 +23,8 @@ const checkPatience = 5 * time.Second
 // submits nothing.
 func (c *Cluster) Check(ctx context.Context, tell func(what string, err error)) {
 	key := func(name string) string { return "clusters." + c.opt.Name + ".yarn." + name }
-	if c.access.secure() {
-		tell("Kerberos: log in as "+c.opt.Login.Principal, c.access.affirm())
+	if c.access.Secure() {
+		tell("Kerberos: log in as "+c.opt.Login.Principal, c.access.Affirm())
 	}
 	active := false
 	for _, at := range c.opt.Hadoop.ResourceManagers {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/hadoop"
 	"github.com/sluicedata/sluice/engines/kept"
 )
 
@@ -24,9 +25,9 @@ type Options struct {
 	Name          string
 	Instance      string // a tag that all applications of this instance of ours carry, and nobody else's
 	Hadoop        Hadoop
-	User          string // ours: it lists applications and owns what is shared
-	Login         *Login // how we prove that; nil on a cluster that believes everybody
-	Shared        string // directory on HDFS for the archives of Spark that every user's containers read
+	User          string        // ours: it lists applications and owns what is shared
+	Login         *hadoop.Login // how we prove that; nil on a cluster that believes everybody
+	Shared        string        // directory on HDFS for the archives of Spark that every user's containers read
 	Queue         string
 	DriverLabel   string // node label of drivers; empty sends none
 	ExecutorLabel string
@@ -48,7 +49,7 @@ type Runtime struct{ Home, Archive, Version string }
 // Cluster implements engines.Cluster on YARN.
 type Cluster struct {
 	opt    Options
-	access *access
+	access *hadoop.Access
 	rm     *rm
 	life   context.Context
 	end    context.CancelFunc
@@ -69,7 +70,7 @@ const rmPatience = time.Minute
 
 // New makes a client of a YARN cluster. It asks nothing yet. From the first List on it removes what crashes have left.
 func New(opt Options) (*Cluster, error) {
-	a, err := newAccess(opt.User, opt.Login)
+	a, err := hadoop.NewAccess(opt.User, opt.Login)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func (c *Cluster) shareLibs(ctx context.Context, rt Runtime, report func(string)
 	}
 	defer func() { _ = f.Close() }()
 	report(fmt.Sprintf("Spark %s is to be at %s: it is uploaded if it is not", rt.Version, c.opt.Hadoop.FS+path.Join(c.opt.Shared, l.name)))
-	r, err = patiently(ctx, rmPatience, func() (Resource, error) { return f.share(ctx, c.opt.Shared, l.name, l.write) })
+	r, err = hadoop.Patiently(ctx, rmPatience, func() (Resource, error) { return f.share(ctx, c.opt.Shared, l.name, l.write) })
 	if err != nil {
 		return r, err
 	}
@@ -269,7 +270,7 @@ func (c *Cluster) Close() error {
 	c.end()
 	c.wait.Wait()
 	c.idle.forget(true)
-	c.access.close()
+	c.access.Close()
 	return nil
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/colinmarc/hdfs/v2"
 	"github.com/colinmarc/hdfs/v2/hadoopconf"
+
+	"github.com/sluicedata/sluice/engines/hadoop"
 )
 
 // fileSystem is HDFS as one user sees it. Names are absolute paths. What is not there is fs.ErrNotExist, what the user may
@@ -38,17 +40,17 @@ type files struct {
 // open reaches HDFS as a user. Its own protocol knows no acting for others under Kerberos, WebHDFS does.
 func (c *Cluster) open(user string) (*files, error) {
 	h := c.opt.Hadoop
-	if c.access.secure() && user != c.access.user {
-		return &files{&webHDFS{access: c.access, namenodes: h.NameNodePages, user: user}, h.FS}, nil
+	if c.access.Secure() && user != c.access.User {
+		return &files{&hadoop.WebHDFS{Access: c.access, Pages: h.NameNodePages, User: user}, h.FS}, nil
 	}
 	if client := c.idle.take(user); client != nil {
 		return &files{rpcHDFS{client, user, &c.idle}, h.FS}, nil
 	}
-	if err := c.access.affirm(); err != nil {
+	if err := c.access.Affirm(); err != nil {
 		return nil, err
 	}
-	opt := hdfs.ClientOptionsFromConf(hadoopconf.HadoopConf(h.Conf))
-	opt.Addresses, opt.User, opt.KerberosClient = h.NameNodes, user, c.access.krb
+	opt := hdfs.ClientOptionsFromConf(hadoopconf.HadoopConf(h.Values))
+	opt.Addresses, opt.User, opt.KerberosClient = h.NameNodes, user, c.access.Krb
 	if len(h.NameNodes) > 0 { // Hadoop's own mark for the host of whichever service it is
 		host, _, _ := strings.Cut(h.NameNodes[0], ":")
 		opt.KerberosServicePrincipleName = strings.ReplaceAll(opt.KerberosServicePrincipleName, "_HOST", host)
@@ -101,42 +103,4 @@ func (f *files) resource(link, name string) (Resource, error) {
 		return Resource{}, err
 	}
 	return Resource{Link: link, URI: f.uri + name, Size: info.Size(), Timestamp: info.ModTime().UnixMilli()}, nil
-}
-
-// away says that HDFS could not be asked, as while a NameNode starts anew: the same may work in a moment.
-func away(err error) bool {
-	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, context.Canceled) {
-		return false
-	}
-	var timeout interface{ Timeout() bool }
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &timeout) {
-		return true
-	}
-	text := err.Error()
-	for _, sign := range []string{"no available namenodes", "SafeModeException", "safe mode", "StandbyException", "connection re", "broken pipe",
-		"could only be written to 0 of", // no DataNode has come back yet
-	} {
-		if strings.Contains(text, sign) {
-			return true
-		}
-	}
-	return false
-}
-
-// patiently does something with HDFS again while that is away.
-func patiently[T any](ctx context.Context, patience time.Duration, do func() (T, error)) (T, error) {
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = 200*time.Millisecond, 2*time.Second
-	out, err := backoff.Retry(ctx, func() (T, error) {
-		out, err := do()
-		if err != nil && !away(err) {
-			err = backoff.Permanent(err)
-		}
-		return out, err
-	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(patience))
-	var permanent *backoff.PermanentError
-	if errors.As(err, &permanent) {
-		err = permanent.Unwrap()
-	}
-	return out, err
 }

@@ -14,18 +14,20 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/sluicedata/sluice/engines/hadoop"
 )
 
 // rm speaks with a cluster's ResourceManagers, of which one is active. Every call of the REST API may be repeated: a second
 // POST of an application's id changes nothing.
 type rm struct {
 	addresses []string // http://host:port
-	access    *access
+	access    *hadoop.Access
 	patience  time.Duration // for a cluster without an active one, as while it fails over
 	current   atomic.Int32  // of addresses: who answered last
 }
 
-func newRM(addresses []string, a *access, patience time.Duration) *rm {
+func newRM(addresses []string, a *hadoop.Access, patience time.Duration) *rm {
 	return &rm{addresses: addresses, access: a, patience: patience}
 }
 
@@ -84,7 +86,7 @@ func (r *rm) callFor(ctx context.Context, patience time.Duration, method, path, 
 
 // ask asks one ResourceManager once.
 func (r *rm) ask(ctx context.Context, method, at, path, user string, body []byte, into any) error {
-	resp, err := r.access.do(ctx, method, at+"/ws/v1/cluster"+path, user, body)
+	resp, err := r.access.Do(ctx, method, at+"/ws/v1/cluster"+path, user, body)
 	if err != nil {
 		return err
 	}
@@ -110,7 +112,7 @@ func (r *rm) ask(ctx context.Context, method, at, path, user string, body []byte
 
 // text reads a page.
 func (r *rm) text(ctx context.Context, at, user string) (string, error) {
-	resp, err := r.access.do(ctx, http.MethodGet, at, user, nil)
+	resp, err := r.access.Do(ctx, http.MethodGet, at, user, nil)
 	if err != nil {
 		return "", err
 	}
@@ -136,7 +138,7 @@ func (r *rm) believe(ctx context.Context, at string) error {
 
 // haState asks one ResourceManager where it stands: ACTIVE, STANDBY, INITIALIZING.
 func (r *rm) haState(ctx context.Context, at string) (string, error) {
-	resp, err := r.access.do(ctx, http.MethodGet, at+"/ws/v1/cluster/info", r.access.user, nil)
+	resp, err := r.access.Do(ctx, http.MethodGet, at+"/ws/v1/cluster/info", r.access.User, nil)
 	if err != nil {
 		return "", err
 	}

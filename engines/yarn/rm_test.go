@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluicedata/sluice/engines/hadoop"
 )
 
 // answering is a ResourceManager that gives one answer to everything but /info. These tests are of what is hard to bring a
@@ -28,9 +30,9 @@ func answering(t *testing.T, haState func() string, answer http.HandlerFunc) str
 }
 
 // anybody is access to a cluster that believes every name.
-func anybody(t *testing.T) *access {
+func anybody(t *testing.T) *hadoop.Access {
 	t.Helper()
-	a, err := newAccess("sluice", nil)
+	a, err := hadoop.NewAccess("sluice", nil)
 	require.NoError(t, err)
 	return a
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/hadoop"
 )
 
 // begin submits what is not there yet, under an id that YARN has given.
@@ -37,9 +38,9 @@ func (c *Cluster) begin(ctx context.Context, l engines.Launch, id string, began 
 // submit submits an application and asks for it: 202 proves nothing, another user may have had the id, or nobody; and no answer
 // proves nothing either. failed is what the submission met, err what the question did.
 func (c *Cluster) submit(ctx context.Context, l engines.Launch, id string) (r report, failed, err error) {
-	body, failed := patiently(ctx, rmPatience, func() (application, error) {
+	body, failed := hadoop.Patiently(ctx, rmPatience, func() (application, error) {
 		body, err := c.stage(ctx, l, id)
-		if away(err) {
+		if hadoop.Away(err) {
 			c.idle.forget(false)
 		}
 		return body, err
@@ -94,7 +95,7 @@ func (c *Cluster) stage(ctx context.Context, l engines.Launch, id string) (appli
 	if l.Program == nil {
 		site.Port = c.port(l.Tag)
 	}
-	if c.access.secure() {
+	if c.access.Secure() {
 		if site.Tokens, err = c.tokens(ctx, l.User); err != nil {
 			return application{}, err
 		}
@@ -109,16 +110,11 @@ func (c *Cluster) stage(ctx context.Context, l engines.Launch, id string) (appli
 // tokens are what lets an application into HDFS as its user. The ResourceManager renews them, and cancels them when it ends;
 // so every application has its own.
 func (c *Cluster) tokens(ctx context.Context, user string) (map[string]string, error) {
-	service, err := c.opt.Hadoop.tokenService(ctx)
+	service, token, err := hadoop.DelegationToken(ctx, c.access, c.opt.Hadoop.Conf, user, c.opt.Hadoop.renewer())
 	if err != nil {
-		return nil, fmt.Errorf("the NameNode's address: %w", err)
+		return nil, err
 	}
-	w := webHDFS{access: c.access, namenodes: c.opt.Hadoop.NameNodePages, user: user}
-	token, err := w.token(c.opt.Hadoop.renewer(), service)
-	if err != nil {
-		return nil, fmt.Errorf("a delegation token for %s: %w", user, err)
-	}
-	return map[string]string{service: token}, nil
+	return map[string]string{service: string(token)}, nil
 }
 
 // marks is where a note of each submission lies until its files are gone, so that what a crash leaves is found again. It is of

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -31,13 +32,14 @@ type HadoopOptions struct {
 	FS        string            // the NameNode, host:port, of another cluster, to share its HDFS
 	Version   string            // of Hadoop; empty for HadoopVersion
 	HA        bool              // two ResourceManagers, of which the first is active until Activate is called
+	Host      string            // the address that everything binds and is named by; empty for 127.0.0.1
 	Kerberos  bool              // with a KDC of its own, and SPNEGO on every page; see NeedKDC
 	Site      map[string]string // more keys of yarn-site.xml
 	DFS       map[string]string // more keys of hdfs-site.xml
 }
 
 // Hadoop is a running cluster: a NameNode and a DataNode, a ResourceManager and NodeManagers, each a process, on 127.0.0.1
-// alone. Queues are root.default, root.etl and root.bi, users ann and bob have a home, and "sluice" may act for anybody.
+// alone, or on Host. Queues are root.default, root.etl and root.bi, users ann and bob have a home, and "sluice" may act for anybody.
 //
 // Daemons are named namenode, datanode, resourcemanager, resourcemanager2, nodemanager1 and nodemanager2.
 type Hadoop struct {
@@ -45,6 +47,7 @@ type Hadoop struct {
 	RMs         []string // those of both
 	NameNode    string   // host:port that follows hdfs://
 	NameNodeWeb string   // host:port of WebHDFS; empty where the HDFS is another cluster's
+	Host        string   // the address of all of it
 	Dir         string   // all of its state; logs are in Dir/log
 	ConfDir     string   // what a client needs: core-site.xml, hdfs-site.xml, yarn-site.xml
 	Krb5Conf    string   // empty without Kerberos
@@ -88,7 +91,7 @@ func StartHadoop(t T, o HadoopOptions) *Hadoop {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	h := &Hadoop{Dir: dir, superuser: me.Username, java: Java(t), lib: hadoopLib(t, o.Version), t: t}
+	h := &Hadoop{Host: cmp.Or(o.Host, "127.0.0.1"), Dir: dir, superuser: me.Username, java: Java(t), lib: hadoopLib(t, o.Version), t: t}
 	h.endWithTest()
 	if o.Kerberos {
 		if o.FS != "" {
@@ -205,6 +208,9 @@ func (h *Hadoop) command(class string, heap int, conf string, args ...string) *e
 	for _, pkg := range []string{"java.lang", "java.lang.reflect", "java.io", "java.net", "java.nio", "java.util", "java.util.concurrent",
 		"sun.nio.ch", "sun.security.action"} {
 		line = append(line, "--add-opens=java.base/"+pkg+"=ALL-UNNAMED")
+	}
+	if o := h.HostsOption(); o != "" {
+		line = append(line, o)
 	}
 	if h.Krb5Conf != "" {
 		line = append(line, "-Djava.security.krb5.conf="+h.Krb5Conf, "--add-exports=java.security.jgss/sun.security.krb5=ALL-UNNAMED")
@@ -363,7 +369,7 @@ func (h *Hadoop) HDFS(name string) *hdfs.Client {
 	h.t.Helper()
 	o := hdfs.ClientOptions{Addresses: []string{h.NameNode}, User: name}
 	if h.Krb5Conf != "" {
-		o.KerberosClient, o.KerberosServicePrincipleName = h.login(name), "nn/localhost"
+		o.KerberosClient, o.KerberosServicePrincipleName = h.login(name), "nn/"+h.name()
 	}
 	c, err := hdfs.NewClient(o)
 	if err != nil {
@@ -445,7 +451,7 @@ func (h *Hadoop) Processes() []int {
 
 // steadyPorts are free ones outside the range from which the kernel gives ports to whoever connects: a daemon must find
 // its own free again after it was away, while the others call it.
-func steadyPorts(t T, n int) []string {
+func steadyPorts(t T, host string, n int) []string {
 	t.Helper()
 	var lc net.ListenConfig
 	var out []string
@@ -453,7 +459,7 @@ func steadyPorts(t T, n int) []string {
 		if port > 32000 {
 			t.Fatalf("there are no %d free ports", n)
 		}
-		l, err := lc.Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		l, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 		if err != nil {
 			continue
 		}

@@ -44,9 +44,29 @@ log4j.appender.out.layout=org.apache.log4j.PatternLayout
 log4j.appender.out.layout.ConversionPattern=%d{HH:mm:ss,SSS} %-5p %c{1}: %m%n
 `
 
-// addresses are free ones on loopback.
+// name is the host in names of principals, and in addresses of web pages where Kerberos guards them. An address is one, too.
+func (h *Hadoop) name() string {
+	if h.Host == "127.0.0.1" {
+		return "localhost"
+	}
+	return h.Host
+}
+
+// HostsOption keeps a JVM from asking a name server about the cluster's address, which may have none that answers; empty where
+// only loopback is used.
+func (h *Hadoop) HostsOption() string {
+	if h.Host == "127.0.0.1" {
+		return ""
+	}
+	machine, _ := os.Hostname() // the servers ask for their own, too
+	writeFile(h.t, h.Dir, "hosts", strings.ReplaceAll("127.0.0.1 localhost\nHOST HOST\nHOST ", "HOST", h.Host)+machine+"\n")
+	return "-Djdk.net.hosts.file=" + filepath.Join(h.Dir, "hosts")
+}
+
+// addresses are free ones on the cluster's host.
 type addresses struct {
 	ports []string
+	host  string
 	web   string // the host of web pages, as Kerberos knows it
 }
 
@@ -56,7 +76,7 @@ func (a *addresses) port() string {
 	return port
 }
 
-func (a *addresses) next() string { return "127.0.0.1:" + a.port() }
+func (a *addresses) next() string { return a.host + ":" + a.port() }
 
 func (a *addresses) page() string { return a.web + ":" + a.port() }
 
@@ -68,9 +88,9 @@ func (h *Hadoop) configure(o HadoopOptions) {
 			h.t.Fatalf("%v", err)
 		}
 	}
-	free := &addresses{ports: steadyPorts(h.t, 16+4*o.Nodes), web: "127.0.0.1"}
+	free := &addresses{ports: steadyPorts(h.t, h.Host, 16+4*o.Nodes), host: h.Host, web: h.Host}
 	if h.Krb5Conf != "" {
-		free.web = "localhost" // the principal is HTTP/localhost
+		free.web = h.name() // the principal is HTTP/localhost
 	}
 	h.NameNode = o.FS
 	if o.FS == "" {
@@ -183,7 +203,7 @@ func (h *Hadoop) clientYARN(o HadoopOptions, free *addresses) site {
 	for _, suffix := range suffixes {
 		web := free.page()
 		h.RMs = append(h.RMs, web)
-		s["yarn.resourcemanager.hostname"+suffix] = "127.0.0.1"
+		s["yarn.resourcemanager.hostname"+suffix] = h.Host
 		s["yarn.resourcemanager.webapp.address"+suffix] = web
 		for _, service := range []string{"", "scheduler.", "resource-tracker.", "admin."} {
 			s["yarn.resourcemanager."+service+"address"+suffix] = free.next()
@@ -199,7 +219,7 @@ func (h *Hadoop) serverDFS(free *addresses) site {
 		"dfs.namenode.handler.count":                           "4",
 		"dfs.namenode.safemode.extension":                      "0",
 		"dfs.datanode.data.dir":                                "file://" + filepath.Join(h.Dir, "datanode"),
-		"dfs.datanode.hostname":                                "localhost",
+		"dfs.datanode.hostname":                                h.name(),
 		"dfs.datanode.address":                                 free.next(),
 		"dfs.datanode.ipc.address":                             free.next(),
 		"dfs.datanode.http.address":                            h.dataNodeWeb,
@@ -246,7 +266,7 @@ func (h *Hadoop) serverYARN(o HadoopOptions) site {
 
 func (h *Hadoop) nodeYARN(name string, free *addresses) site {
 	return site{
-		"yarn.nodemanager.hostname":                  "127.0.0.1",
+		"yarn.nodemanager.hostname":                  h.Host,
 		"yarn.nodemanager.address":                   free.next(),
 		"yarn.nodemanager.localizer.address":         free.next(),
 		"yarn.nodemanager.webapp.address":            free.page(),

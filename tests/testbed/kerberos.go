@@ -21,7 +21,10 @@ import (
 const realm = "SLUICE.TEST"
 
 // principals are what the KDC knows. Those with a host are the daemons' own, and the gateway's.
-var principals = []string{"nn/localhost", "dn/localhost", "rm/localhost", "nm/localhost", "HTTP/localhost", "sluice/localhost", "ann", "bob"}
+func (h *Hadoop) principals() []string {
+	at := "/" + h.name()
+	return []string{"nn" + at, "dn" + at, "rm" + at, "nm" + at, "HTTP" + at, "sluice" + at, "ann", "bob"}
+}
 
 // NeedKDC skips a test on a machine that has no KDC and cannot install Debian's.
 func NeedKDC(t *testing.T) {
@@ -69,7 +72,7 @@ func (h *Hadoop) startKDC() {
 	dir, address := filepath.Join(h.Dir, "kdc"), FreeAddress(h.t)
 	h.Krb5Conf = filepath.Join(h.Dir, "krb5.conf")
 	writeFile(h.t, h.Dir, "krb5.conf", fmt.Sprintf("[libdefaults]\n default_realm = %[1]s\n dns_lookup_kdc = false\n dns_lookup_realm = false\n"+
-		" rdns = false\n udp_preference_limit = 1\n[realms]\n %[1]s = {\n  kdc = %[2]s\n }\n[domain_realm]\n localhost = %[1]s\n", realm, address))
+		" rdns = false\n dns_canonicalize_hostname = false\n udp_preference_limit = 1\n[realms]\n %[1]s = {\n  kdc = %[2]s\n }\n[domain_realm]\n %[3]s = %[1]s\n", realm, address, h.name()))
 	writeFile(h.t, dir, "kdc.conf", fmt.Sprintf("[kdcdefaults]\n kdc_listen = %[2]s\n kdc_tcp_listen = %[2]s\n[realms]\n %[1]s = {\n"+
 		"  database_name = %[3]s/principal\n  key_stash_file = %[3]s/stash\n  max_renewable_life = 7d\n }\n", realm, address, dir))
 	writeFile(h.t, dir, "http-secret", "cookies are signed with this")
@@ -79,12 +82,12 @@ func (h *Hadoop) startKDC() {
 
 	h.kdcCommand("", "kdb5_util", "create", "-s", "-r", realm, "-P", "testbed")
 	var script strings.Builder
-	for _, p := range principals {
+	for _, p := range h.principals() {
 		name, _, _ := strings.Cut(p, "/")
 		fmt.Fprintf(&script, "addprinc -randkey %s\nktadd -k %s %s\n", p, h.Keytab(name), p)
 	}
 	said := h.kdcCommand(script.String(), "kadmin.local")
-	for _, p := range principals {
+	for _, p := range h.principals() {
 		name, _, _ := strings.Cut(p, "/")
 		if _, err := os.Stat(h.Keytab(name)); err != nil {
 			h.t.Fatalf("%v: %s", err, said)
@@ -140,7 +143,7 @@ func (h *Hadoop) Keytab(name string) string { return filepath.Join(h.Dir, "keyta
 // Principal is what the KDC calls a user or a daemon, without the realm.
 func (h *Hadoop) Principal(name string) string {
 	h.t.Helper()
-	for _, p := range principals {
+	for _, p := range h.principals() {
 		if short, _, _ := strings.Cut(p, "/"); short == name {
 			return p
 		}
@@ -208,7 +211,7 @@ func (a *asUser) RoundTrip(req *http.Request) (*http.Response, error) {
 		query := req.URL.Query()
 		query.Set("user.name", a.name)
 		req.URL.RawQuery = query.Encode()
-	} else if err := spnego.SetSPNEGOHeader(a.login, req, "HTTP/localhost"); err != nil {
+	} else if err := spnego.SetSPNEGOHeader(a.login, req, "HTTP/"+req.URL.Hostname()); err != nil {
 		if body != nil {
 			_ = body.Close()
 		}
@@ -222,7 +225,7 @@ func (h *Hadoop) secure(core, dfs, yarn site, server bool) {
 	if h.Krb5Conf == "" {
 		return
 	}
-	id := func(name string) string { return name + "/localhost@" + realm }
+	id := func(name string) string { return name + "/" + h.name() + "@" + realm }
 	if !server {
 		core["hadoop.security.authentication"] = "kerberos"
 		core["hadoop.security.authorization"] = "true"

@@ -10,7 +10,7 @@ import (
 	"github.com/sluicedata/sluice/engines/spark"
 )
 
-// metastoreSource starts the metastore on loopback. Its own main class listens on every interface, without asking
+// metastoreSource starts the metastore on one address. Its own main class listens on every interface, without asking
 // anybody who they are.
 //
 //go:embed Metastore.java
@@ -25,7 +25,7 @@ type MetastoreOptions struct {
 // as whoever calls it, so that the directory of a table belongs to who made the table.
 type Metastore struct {
 	Server
-	URI string // thrift://127.0.0.1:PORT, for hive.metastore.uris
+	URI string // thrift://HOST:PORT, for hive.metastore.uris
 }
 
 // StartMetastore starts a metastore and waits until it serves. It ends with the test, and with the cluster at the latest.
@@ -40,8 +40,8 @@ func StartMetastore(t T, o MetastoreOptions) *Metastore {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	address := FreeAddress(t)
-	_, port, _ := net.SplitHostPort(address)
+	port := steadyPorts(t, h.Host, 1)[0]
+	address := net.JoinHostPort(h.Host, port)
 	site{
 		"javax.jdo.option.ConnectionURL":   "jdbc:derby:" + filepath.Join(dir, "derby") + ";create=true",
 		"datanucleus.schema.autoCreateAll": "true",
@@ -57,6 +57,9 @@ func StartMetastore(t T, o MetastoreOptions) *Metastore {
 	args := append([]string{"-Xmx256m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
 		"-Djava.net.preferIPv4Stack=true", "-Djava.io.tmpdir=" + dir}, spark.JVMOptions()...)
 	path := strings.Join([]string{dir, h.ConfDir, filepath.Join(SparkHome(t), "jars", "*")}, ":")
-	args = append(args, "-cp", path, filepath.Join(dir, "Metastore.java"), port)
+	if o := h.HostsOption(); o != "" {
+		args = append(args, o)
+	}
+	args = append(args, "-cp", path, filepath.Join(dir, "Metastore.java"), h.Host, port)
 	return &Metastore{Server: serve(t, dir, address, nil, Java(t), args), URI: "thrift://" + address}
 }

@@ -22,6 +22,8 @@ func TestMain(m *testing.M) {
 		testbed.SparkHome(s)
 		testbed.FetchSpark(s, testbed.OldSpark)
 		testbed.SparkImage(s, testbed.OldSpark)
+		testbed.FetchHadoop(s, testbed.HadoopVersion)
+		_ = testbed.InstallKDC() // NeedKDC says so where it is missed
 	})
 	code := m.Run()
 	s.End()

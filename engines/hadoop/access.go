@@ -1,4 +1,4 @@
-package yarn
+package hadoop
 
 import (
 	"bytes"
@@ -24,18 +24,29 @@ type Login struct {
 	Config    string // krb5.conf
 }
 
-// access says to Hadoop's services who asks. A cluster without Kerberos believes every name. One with it believes us, and
+// Short is the user of the principal; nobody has none.
+func (l *Login) Short() string {
+	if l == nil {
+		return ""
+	}
+	name, _, _ := strings.Cut(l.Principal, "@")
+	name, _, _ = strings.Cut(name, "/")
+	return name
+}
+
+// Access says to Hadoop's services who asks. A cluster without Kerberos believes every name. One with it believes us, and
 // lets us act for users if its hadoop.proxyuser settings say so.
-type access struct {
-	user string         // our name there
-	krb  *client.Client // nil without Kerberos
+type Access struct {
+	User string         // our name there
+	Krb  *client.Client // nil without Kerberos
 
 	mu   sync.Mutex
 	http map[string]*http.Client // by host and port: two services of a host both keep their cookie under one name
 }
 
-func newAccess(user string, l *Login) (*access, error) {
-	a := &access{user: user, http: map[string]*http.Client{}}
+// NewAccess reads who we are; without a Login that is a mere name. It asks nothing yet.
+func NewAccess(user string, l *Login) (*Access, error) {
+	a := &Access{User: user, http: map[string]*http.Client{}}
 	if l == nil {
 		return a, nil
 	}
@@ -52,29 +63,37 @@ func newAccess(user string, l *Login) (*access, error) {
 		realm = conf.LibDefaults.DefaultRealm
 	}
 	// FAST before the first ticket is what Active Directory refuses.
-	a.krb = client.NewWithKeytab(name, realm, keys, conf, client.DisablePAFXFAST(true))
+	a.Krb = client.NewWithKeytab(name, realm, keys, conf, client.DisablePAFXFAST(true))
 	return a, nil
 }
 
-// secure says that the cluster asks for proof.
-func (a *access) secure() bool { return a.krb != nil }
+// Principal is our full name, as Kerberos has it.
+func (a *Access) Principal() string {
+	return a.Krb.Credentials.UserName() + "@" + a.Realm()
+}
+
+// Realm is whose realm we are of.
+func (a *Access) Realm() string { return a.Krb.Credentials.Realm() }
+
+// Secure says that the cluster asks for proof.
+func (a *Access) Secure() bool { return a.Krb != nil }
 
 // as adds to a request's query on whose behalf it is. Without a name YARN takes everybody for dr.who, and hides from a reader
 // what is not his.
-func (a *access) as(u *url.URL, user string) {
+func (a *Access) as(u *url.URL, user string) {
 	q := u.Query()
 	switch {
-	case !a.secure():
+	case !a.Secure():
 		q.Set("user.name", user)
-	case user != a.user:
+	case user != a.User:
 		q.Set("doAs", user)
 	}
 	u.RawQuery = q.Encode()
 }
 
-// do sends a request on behalf of a user. Redirects are the caller's to follow: a standby's points to its own idea of the
+// Do sends a request on behalf of a user. Redirects are the caller's to follow: a standby's points to its own idea of the
 // active one's name, which need not be ours.
-func (a *access) do(ctx context.Context, method, at, user string, body []byte) (*http.Response, error) {
+func (a *Access) Do(ctx context.Context, method, at, user string, body []byte) (*http.Response, error) {
 	u, err := url.Parse(at)
 	if err != nil {
 		return nil, err
@@ -96,7 +115,7 @@ func (a *access) do(ctx context.Context, method, at, user string, body []byte) (
 			}
 		}
 		resp, err := hc.Do(req)
-		if err != nil || proved || !a.secure() || resp.StatusCode != http.StatusUnauthorized {
+		if err != nil || proved || !a.Secure() || resp.StatusCode != http.StatusUnauthorized {
 			return resp, err
 		}
 		_ = resp.Body.Close() // the service's cookie is missing, or has expired
@@ -104,29 +123,29 @@ func (a *access) do(ctx context.Context, method, at, user string, body []byte) (
 }
 
 // prove adds a ticket for the service, of RFC 4559.
-func (a *access) prove(req *http.Request) error {
-	if err := a.affirm(); err != nil {
+func (a *Access) prove(req *http.Request) error {
+	if err := a.Affirm(); err != nil {
 		return err
 	}
-	if err := spnego.SetSPNEGOHeader(a.krb, req, "HTTP/"+req.URL.Hostname()); err != nil {
+	if err := spnego.SetSPNEGOHeader(a.Krb, req, "HTTP/"+req.URL.Hostname()); err != nil {
 		return fmt.Errorf("a Kerberos ticket for HTTP/%s: %w", req.URL.Hostname(), err)
 	}
 	return nil
 }
 
-// affirm logs in, if that has not been done or the ticket has expired.
-func (a *access) affirm() error {
-	if a.krb == nil {
+// Affirm logs in, if that has not been done or the ticket has expired.
+func (a *Access) Affirm() error {
+	if a.Krb == nil {
 		return nil
 	}
-	if err := a.krb.AffirmLogin(); err != nil {
-		return fmt.Errorf("log in by Kerberos as %s: %w", a.krb.Credentials.UserName(), err)
+	if err := a.Krb.AffirmLogin(); err != nil {
+		return fmt.Errorf("log in by Kerberos as %s: %w", a.Krb.Credentials.UserName(), err)
 	}
 	return nil
 }
 
 // client keeps a service's cookie, if that proves who we are. Elsewhere it would hold the name of whoever asked first.
-func (a *access) client(host string) *http.Client {
+func (a *Access) client(host string) *http.Client {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.http[host]
@@ -135,7 +154,7 @@ func (a *access) client(host string) *http.Client {
 		transport.MaxIdleConnsPerHost = 32 // many applications are followed at once, all by the same few services
 		c = &http.Client{Timeout: requestLimit, Transport: transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-		if a.secure() {
+		if a.Secure() {
 			c.Jar, _ = cookiejar.New(nil) // it fails for no options
 		}
 		a.http[host] = c
@@ -146,9 +165,10 @@ func (a *access) client(host string) *http.Client {
 // requestLimit is for one request, its answer included.
 const requestLimit = 30 * time.Second
 
-func (a *access) close() {
-	if a.krb != nil {
-		a.krb.Destroy()
+// Close ends what is open.
+func (a *Access) Close() {
+	if a.Krb != nil {
+		a.Krb.Destroy()
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
