@@ -19,7 +19,7 @@ import (
 	"github.com/sluicedata/sluice/tests/testbed"
 )
 
-var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{"hs2": hs2, "yarn": onYARN}
+var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{"hs2": hs2, "yarn": onYARN, "kubernetes": onKubernetes}
 
 // notes are figures that this run cannot make.
 var notes = map[string]string{"hs2": `
@@ -37,10 +37,15 @@ round with Spark's Thrift server (H) and straight Connect (C):
 func main() {
 	area := flag.String("area", "hs2", "what to measure")
 	only := flag.String("only", "", "parts of the area, with commas between them; all if empty")
-	engine := flag.Bool("engine", false, "be a process in place of an engine, in a container of the area yarn")
+	engine := flag.Bool("engine", false, "be a process in place of an engine, in a container of the areas yarn and kubernetes")
+	watching := flag.Bool("watching", false, "be a process that watches pods: ours or plain, KUBECONFIG, NAMESPACE")
 	flag.Parse()
 	if *engine {
 		fmt.Fprintln(os.Stderr, "bench:", standInEngine())
+		os.Exit(1)
+	}
+	if *watching {
+		fmt.Fprintln(os.Stderr, "bench:", watchPods(flag.Arg(0), flag.Arg(1), flag.Arg(2)))
 		os.Exit(1)
 	}
 	measure, ok := areas[*area]
