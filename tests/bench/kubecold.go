@@ -40,7 +40,7 @@ const engineAt = "10.90.0.1:24002"
 // to it, which is the gateway's first question; its log says when that is answered. The steps by the gateway's own metric
 // are told besides.
 func (p *place) cold() []Figure {
-	const runs = 4
+	const runs = 3
 	g, _, _ := p.gateway([]string{"driver_cpu: 200m", "ports: " + block}, []string{`spark.executor.cores: "1"`, `spark.dynamicAllocation.initialExecutors: "1"`}, "")
 	f := &field{t: p.t}
 	seen, steps := map[string]series{}, map[string]series{}
