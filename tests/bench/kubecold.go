@@ -168,7 +168,7 @@ func (p *place) readBack() driver {
 func (p *place) byHand(f *field, sample driver) float64 {
 	d, client, ctx := sample.another(p.t), p.straight(), context.Background()
 	began := time.Now()
-	if _, err := d.create(client); err != nil {
+	if err := d.create(client); err != nil {
 		p.t.Fatalf("%v", err)
 	}
 	when(func() bool { return knock(engineAt) })

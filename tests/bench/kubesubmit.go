@@ -88,14 +88,14 @@ func (d driver) another(t *testbed.Suite) driver {
 }
 
 // create makes a driver with the two calls that it takes, and nothing else.
-func (d driver) create(c kubernetes.Interface) (*corev1.Pod, error) {
+func (d driver) create(c kubernetes.Interface) error {
 	made, err := c.CoreV1().Pods(d.pod.Namespace).Create(context.Background(), d.pod, metav1.CreateOptions{})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d.secret.OwnerReferences[0].UID = made.UID
 	_, err = c.CoreV1().Secrets(d.pod.Namespace).Create(context.Background(), d.secret, metav1.CreateOptions{})
-	return made, err
+	return err
 }
 
 // straight is client-go's own client with the rights of the gateway, and as many requests as it likes.
@@ -140,7 +140,7 @@ func (p *place) submitRaw(c *costs, client kubernetes.Interface, sample driver, 
 	c.of(n, func() {
 		perMinute = 60 * float64(n) / timed(1, func() {
 			together(clients, n, func(i int) {
-				if _, err := drivers[i].create(client); err != nil {
+				if err := drivers[i].create(client); err != nil {
 					p.t.Fatalf("%v", err)
 				}
 			})

@@ -278,9 +278,6 @@ func watchPods(how, kubeconfig, namespace string) error {
 	}
 	_, err = io.Copy(io.Discard, os.Stdin)
 	runtime.KeepAlive(keep)
-	if err == nil {
-		os.Exit(0)
-	}
 	return err
 }
 

@@ -47,8 +47,11 @@ func main() {
 		os.Exit(1)
 	}
 	if *watching {
-		fmt.Fprintln(os.Stderr, "bench:", watchPods(flag.Arg(0), flag.Arg(1), flag.Arg(2)))
-		os.Exit(1)
+		if err := watchPods(flag.Arg(0), flag.Arg(1), flag.Arg(2)); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
 	}
 	measure, ok := areas[*area]
 	if !ok {
