@@ -57,7 +57,7 @@ clients: build ## docs/clients.md anew, from a run of all clients
 	go test -count=1 -p 1 -timeout 30m -tags e2e ./tests/compat/ ./tests/compat/iceberg/
 	go run -tags e2e ./tests/compat/table
 
-bench: build ## AREA=hs2, ONLY=small,jdbc for some of it; writes build/bench/AREA.json
+bench: build ## AREA=hs2, yarn or kubernetes; ONLY=small,jdbc for some of it; writes build/bench/AREA.json
 	go run -tags e2e ./tests/bench -area $(if $(filter local,$(AREA)),hs2,$(AREA)) -only '$(ONLY)'
 
 micro: ## micro-benchmarks; BASE=COMMIT compares with that one

@@ -19,7 +19,7 @@ import (
 	"github.com/sluicedata/sluice/tests/testbed"
 )
 
-var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{"hs2": hs2, "yarn": onYARN}
+var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{"hs2": hs2, "yarn": onYARN, "kubernetes": onKubernetes}
 
 // notes are figures that this run cannot make.
 var notes = map[string]string{"hs2": `
@@ -32,16 +32,26 @@ round with Spark's Thrift server (H) and straight Connect (C):
   memory                        170 MiB idle, 397 MiB after the runs; 115 kB of heap a session
   exec to the open port         3 s
   cold engine to first row      14 s (C 7-9)
+`, "kubernetes": `
+Limits: submissions 0.8 of straight client-go's; their CPU 1/200 of spark-submit's; 0.3 s of a cold start; 50 engines again in 2 s.
 `}
 
 func main() {
 	area := flag.String("area", "hs2", "what to measure")
 	only := flag.String("only", "", "parts of the area, with commas between them; all if empty")
-	engine := flag.Bool("engine", false, "be a process in place of an engine, in a container of the area yarn")
+	engine := flag.Bool("engine", false, "be a process in place of an engine, in a container of the areas yarn and kubernetes")
+	watching := flag.Bool("watching", false, "be a process that watches pods: ours or plain, KUBECONFIG, NAMESPACE")
 	flag.Parse()
 	if *engine {
 		fmt.Fprintln(os.Stderr, "bench:", standInEngine())
 		os.Exit(1)
+	}
+	if *watching {
+		if err := watchPods(flag.Arg(0), flag.Arg(1), flag.Arg(2)); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
 	}
 	measure, ok := areas[*area]
 	if !ok {

@@ -4,8 +4,11 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -48,25 +51,25 @@ profiles:
 	y.none()
 	adopted := took.figure(fmt.Sprintf("exec of a gateway until it has its %d engines again, stand-ins", many), "s")
 	adopted.CPU = map[string]float64{"gateway": cpu.quantile(0.5)}
-	return []Figure{adopted, y.identify(many)}
+	return []Figure{adopted, identify(y.t, many)}
 }
 
 // identify is how long a stock engine takes to say so often who it is, over a new connection each time.
-func (y *yard) identify(times int) Figure {
+func identify(t *testbed.Suite, times int) Figure {
 	const runs = 5
-	g := testbed.StartGateway(y.t, "")
-	testbed.DialHS2(y.t, g.Thrift, "bench", "x", nil).All(one)
-	rec := g.EngineOf(y.t, "bench")
+	g := testbed.StartGateway(t, "")
+	testbed.DialHS2(t, g.Thrift, "bench", "x", nil).All(one)
+	rec := g.EngineOf(t, "bench")
 	var took series
 	for range runs {
 		var clients []engines.Engine // they do not connect before they ask
 		for range times {
-			clients = append(clients, g.DialEngine(y.t, rec))
+			clients = append(clients, g.DialEngine(t, rec))
 		}
 		took = append(took, timed(1, func() {
 			together(8, times, func(i int) {
 				if _, err := clients[i].Identify(context.Background()); err != nil {
-					y.t.Fatalf("%v", err)
+					t.Fatalf("%v", err)
 				}
 			})
 		})())
@@ -105,18 +108,24 @@ type someEngine struct {
 // standInEngine is the process in a container. Its settings tell which engine it is.
 func standInEngine() error {
 	settings, err := os.Open("__spark_conf__/__spark_conf__.properties")
+	if errors.Is(err, fs.ErrNotExist) {
+		settings, err = os.Open("/etc/sluice/spark.properties") // in a pod
+	}
 	if err != nil {
 		return err
 	}
-	e := &someEngine{}
+	e, port := &someEngine{}, "0"
 	for lines := bufio.NewScanner(settings); lines.Scan(); {
 		if tag, ok := strings.CutPrefix(lines.Text(), "spark.sluice.engine="); ok {
 			e.tag = tag
 		}
+		if p, ok := strings.CutPrefix(lines.Text(), "spark.connect.grpc.binding.port="); ok {
+			port = p
+		}
 	}
 	_ = settings.Close()
 	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	l, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(cmp.Or(os.Getenv("SPARK_DRIVER_BIND_ADDRESS"), "127.0.0.1"), port))
 	if err != nil {
 		return err
 	}

@@ -5,8 +5,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -90,15 +92,15 @@ func (y *yard) cold() []Figure {
 
 // coldStart starts one engine, reads a row, and ends it.
 func (y *yard) coldStart(f *field, g *testbed.Gateway, port string) start {
-	ready, told := strings.Count(g.Log(), "engine ready"), y.told()
+	ready, told, address := strings.Count(g.Log(), "engine ready"), y.told(), "127.0.0.1:"+port
 	began := time.Now()
 	type sight struct{ open, told, met, named time.Time }
 	saw := make(chan sight, 1)
 	go func() {
 		var s sight
-		s.open = when(func() bool { return knock(port) })
+		s.open = when(func() bool { return knock(address) })
 		s.told = when(func() bool { return y.told() > told })
-		s.met = when(func() bool { return connected(port) })
+		s.met = when(func() bool { return connected(address) })
 		s.named = when(func() bool { return strings.Count(g.Log(), "engine ready") > ready })
 		saw <- s
 	}()
@@ -115,7 +117,7 @@ func (y *yard) coldStart(f *field, g *testbed.Gateway, port string) start {
 	}
 	_ = c.Conn.Close()
 	y.none()
-	testbed.Until(y.t, time.Minute, "the engine's port is closed", func() bool { return !knock(port) })
+	testbed.Until(y.t, time.Minute, "the engine's port is closed", func() bool { return !knock(address) })
 	out := start{
 		untilRow: took.Seconds(), untilSubmitted: accepted.Sub(began).Seconds(), untilOpen: s.open.Sub(accepted).Seconds(),
 		untilMet: s.met.Sub(s.open).Seconds(), untilTold: s.told.Sub(s.open).Seconds(), untilNamed: s.named.Sub(s.met).Seconds(),
@@ -146,26 +148,31 @@ func (y *yard) told() (n int) {
 	return n
 }
 
-// knock says that somebody listens on a port.
-func knock(port string) bool {
+// knock says that somebody listens at an address.
+func knock(address string) bool {
 	var d net.Dialer
-	conn, err := d.DialContext(context.Background(), "tcp", "127.0.0.1:"+port)
+	conn, err := d.DialContext(context.Background(), "tcp", address)
 	if err == nil {
 		_ = conn.Close()
 	}
 	return err == nil
 }
 
-// connected says that somebody holds a connection to a port. Those of knock are closed, and do not count.
-func connected(port string) bool {
+// connected says that somebody here holds a connection to an address. Those of knock are closed, and do not count.
+func connected(address string) bool {
 	const established = "01"
-	n, _ := strconv.Atoi(port)
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return true
+	}
+	ip := to.Addr().As4()
+	want := fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(ip[:]), to.Port())
 	table, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
 		return true
 	}
 	for line := range bytes.Lines(table) {
-		if w := strings.Fields(string(line)); len(w) > 3 && w[3] == established && w[2] == fmt.Sprintf("0100007F:%04X", n) {
+		if w := strings.Fields(string(line)); len(w) > 3 && w[3] == established && w[2] == want {
 			return true
 		}
 	}
@@ -186,7 +193,7 @@ func freePort(t *testbed.Suite) string {
 	return ""
 }
 
-var stepSum = regexp.MustCompile(`(?m)^sluice_engine_start_step_seconds_sum\{cluster="y",step="(\w+)"\} (\S+)$`)
+var stepSum = regexp.MustCompile(`(?m)^sluice_engine_start_step_seconds_sum\{cluster="\w+",step="(\w+)"\} (\S+)$`)
 
 // stepSeconds is how long all starts so far have spent in each step, by the gateway's own word.
 func stepSeconds(g *testbed.Gateway) map[string]float64 {
