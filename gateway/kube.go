@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -105,7 +106,7 @@ func addressTowards(server string) string {
 	if err != nil || u.Hostname() == "" {
 		return ""
 	}
-	conn, err := net.Dial("udp", net.JoinHostPort(u.Hostname(), "9"))
+	conn, err := new(net.Dialer).DialContext(context.Background(), "udp", net.JoinHostPort(u.Hostname(), "9"))
 	if err != nil {
 		return ""
 	}

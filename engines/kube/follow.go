@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -260,7 +261,7 @@ func (c *Cluster) bring(ctx context.Context, a *app) {
 	}
 	tick := time.NewTicker(lookPause)
 	defer tick.Stop()
-	var asked time.Time
+	asked := time.Now() // most pods need no more than that
 	for {
 		if c.unclash(ctx, a) {
 			continue
@@ -298,12 +299,13 @@ func (c *Cluster) bring(ctx context.Context, a *app) {
 func (c *Cluster) reach(ctx context.Context, a *app, pod *corev1.Pod) {
 	address := net.JoinHostPort(pod.Status.PodIP, connectPortOf(pod))
 	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
+	var timeout net.Error
 	a.mu.Lock()
 	if err == nil {
 		_ = conn.Close()
 		a.address, a.deaf = address, nil
 		a.steps.Listening = max(time.Since(a.running), time.Millisecond)
-	} else if err, ok := err.(net.Error); ok && err.Timeout() { // refused is what is expected while Spark starts
+	} else if errors.As(err, &timeout) && timeout.Timeout() { // refused is what is expected while Spark starts
 		a.deaf = err
 	}
 	a.mu.Unlock()

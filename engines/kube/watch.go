@@ -34,7 +34,10 @@ func (c *Cluster) informer() cache.SharedIndexInformer {
 		},
 	}
 	inf := cache.NewSharedIndexInformer(source, &corev1.Pod{}, 0, cache.Indexers{})
-	// Both only fail once the informer runs.
+	// These only fail once the informer runs.
+	_ = inf.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
+		c.opt.Log.Debug("the watch of pods has ended", "cluster", c.opt.Name, "error", err) // it is begun again; answered tells what matters
+	})
 	_ = inf.SetTransform(func(o any) (any, error) {
 		if p, ok := o.(*corev1.Pod); ok {
 			return trimmed(p), nil

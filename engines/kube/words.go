@@ -59,7 +59,7 @@ func (a *app) outcome() engines.Outcome {
 		return engines.Killed
 	case disruption(a.pod) != "":
 		return engines.Failed
-	case a.pod.Status.Phase == corev1.PodFailed && !(a.pod.DeletionTimestamp != nil && wasStopped(a.pod)):
+	case a.pod.Status.Phase == corev1.PodFailed && (a.pod.DeletionTimestamp == nil || !wasStopped(a.pod)):
 		return engines.Failed
 	}
 	return engines.Killed

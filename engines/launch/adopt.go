@@ -80,46 +80,66 @@ func (l *Launcher) adopt(ctx context.Context, cluster string, recs []Record) {
 		l.opt.Log.Warn("engines of a cluster that is not configured here are left alone; they end with their leases", "cluster", cluster, "engines", len(recs))
 		return
 	}
+	// They are known before the list: what their cluster tells from then on is told to them.
+	var known []*entry
+	for _, rec := range recs {
+		e, err := l.know(c, rec)
+		if err != nil {
+			l.opt.Log.Warn("an engine is not taken over; it ends with its lease", "cluster", cluster, "engine", rec.ID, "error", err)
+			continue
+		}
+		known = append(known, e)
+	}
 	apps, err := c.List(ctx)
 	if err != nil {
 		l.opt.Log.Warn("cannot list the engines of a cluster; none is taken over yet", "cluster", cluster, "error", err)
+		l.mu.Lock()
+		for _, e := range known {
+			delete(l.byID, e.id())
+		}
+		l.mu.Unlock()
 		return
 	}
 	listed := map[engines.Tag]engines.App{}
 	for _, app := range apps {
 		listed[app.Tag] = app
 	}
-	for _, rec := range recs {
+	for _, e := range known {
+		rec := e.record()
 		app, ok := listed[engines.Tag(rec.ID)]
 		if !ok {
 			app = rec.App
 		}
-		if err := l.adoptOne(c, rec, app, ok); err != nil {
-			l.opt.Log.Warn("an engine is not taken over; it ends with its lease", "cluster", cluster, "engine", rec.ID, "error", err)
-		}
+		l.place(e, rec.Claimed)
+		l.observe(e, app)
+		l.wait.Go(func() { l.takeOver(e, app, ok) })
 	}
 }
 
-func (l *Launcher) adoptOne(c engines.Cluster, rec Record, app engines.App, listed bool) error {
+// know makes an entry of an engine that the store says is ours.
+func (l *Launcher) know(c engines.Cluster, rec Record) (*entry, error) {
 	key, err := ParseKey(rec.Key)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	driver, ok := l.opt.Drivers[key.Kind]
 	if !ok {
-		return fmt.Errorf("there is no driver for engines of kind %q", key.Kind)
+		return nil, fmt.Errorf("there is no driver for engines of kind %q", key.Kind)
 	}
 	e := newEntry(place{key, rec.Slot}, c, driver)
 	l.own(e, rec)
+	return e, nil
+}
+
+// place lets those wait for an engine who want one of its key, if it is to be had.
+func (l *Launcher) place(e *entry, claimed bool) {
 	l.mu.Lock()
-	if rec.Claimed && l.byPlace[e.place] == nil {
+	defer l.mu.Unlock()
+	if claimed && l.byPlace[e.place] == nil {
 		l.byPlace[e.place] = e
-	} else if !rec.Claimed {
+	} else if !claimed {
 		e.draining, e.drainSince = true, time.Now()
 	}
-	l.mu.Unlock()
-	l.wait.Go(func() { l.takeOver(e, app, listed) })
-	return nil
 }
 
 // takeOver connects with an engine as if it had just started. Whoever wants it meanwhile waits for that.
@@ -134,7 +154,6 @@ func (l *Launcher) takeOver(e *entry, app engines.App, listed bool) {
 	if !listed && app.Address == "" {
 		err = errors.New("its cluster does not know it, and it has no address: it was never submitted")
 	} else {
-		l.observe(e, app)
 		err = l.connect(ctx, e)
 	}
 	if err != nil {

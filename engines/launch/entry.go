@@ -173,11 +173,13 @@ func (e *entry) news(text string) {
 	}
 }
 
-// observe takes in a change; false if it is none.
+// observe takes in a change; false if it is none. An engine that listens does so until it ends: who says that it starts has
+// looked before, or does not know yet.
 func (e *entry) observe(app engines.App) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.rec.App == app || e.rec.App.State == engines.Ended {
+	before := e.rec.App.State
+	if e.rec.App == app || before == engines.Ended || before == engines.Running && app.State != engines.Running && app.State != engines.Ended {
 		return false
 	}
 	e.rec.App = app
@@ -202,10 +204,10 @@ func (e *entry) address(ctx context.Context) (string, error) {
 		e.mu.Lock()
 		app, changed := e.rec.App, e.changed
 		e.mu.Unlock()
-		switch {
-		case app.State == engines.Running:
+		switch app.State {
+		case engines.Running:
 			return app.Address, nil
-		case app.State == engines.Ended:
+		case engines.Ended:
 			return "", fmt.Errorf("the engine ended before it was ready: %s", app.Reason)
 		}
 		select {

@@ -21,7 +21,7 @@ import (
 )
 
 // listens is a main that listens on all ports of its block, and fails if one of them is taken.
-const listens = `for k in driver.port driver.blockManager.port connect.grpc.binding.port ui.port; do
+const listens = `trap "exit 0" TERM; for k in driver.port driver.blockManager.port connect.grpc.binding.port ui.port; do
 	p=$(sed -n "s/^spark.$k=//p" /etc/sluice/spark.properties); httpd -f -p $p || kill $$ & done; wait`
 
 // engine renders one of ann's that has nothing of Spark in it but its settings.
@@ -69,7 +69,7 @@ func TestTwoHundredLaunches(t *testing.T) {
 	})
 	events, err := c.Watch(t.Context())
 	require.NoError(t, err)
-	const all, wave = 200, 50
+	const all, wave = 200, 50 // a node takes about a hundred pods
 	seen := map[string]bool{}
 	for range all / wave {
 		want := map[engines.Tag]engines.State{}
