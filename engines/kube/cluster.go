@@ -356,8 +356,11 @@ func (c *Cluster) deletePod(ctx context.Context, name string, uid types.UID, gra
 // third of the lease has passed, not each time.
 func (c *Cluster) Renew(ctx context.Context, tag engines.Tag) error {
 	until := time.Now().Add(c.opt.Lease)
-	if p := c.cached(tag); p != nil && leaseOf(p).After(until.Add(-c.opt.Lease/3)) {
-		return nil
+	if p := c.cached(tag); p != nil {
+		c.adopt(p) // who has started it may be gone
+		if leaseOf(p).After(until.Add(-c.opt.Lease / 3)) {
+			return nil
+		}
 	}
 	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, leaseNote, strconv.FormatInt(until.Unix(), 10))
 	err := c.opt.API.PatchPod(ctx, podName(tag), []byte(patch))

@@ -181,6 +181,17 @@ func (p *place) pods(selector string) []corev1.Pod {
 func (p *place) drivers() []corev1.Pod   { p.t.Helper(); return p.pods("spark-role=driver") }
 func (p *place) executors() []corev1.Pod { p.t.Helper(); return p.pods("spark-role=executor") }
 
+// executorsOf are those of a user's engine.
+func (p *place) executorsOf(user string) []corev1.Pod {
+	p.t.Helper()
+	for _, d := range p.drivers() {
+		if d.Annotations["sluice/user"] == user {
+			return p.pods("spark-role=executor,sluice/tag=" + d.Labels["sluice/tag"])
+		}
+	}
+	return nil
+}
+
 // left are the things of ours that the namespace still has.
 func (p *place) left() (names []string) {
 	p.t.Helper()
