@@ -88,7 +88,7 @@ func TestAnOldSpark(t *testing.T) {
 	p := newPlace(t, "old")
 	p.image = "sluice.test/spark:" + testbed.OldSpark
 	g := p.gateway()
-	_, st := p.dial(g, "ann").Exec("SELECT 1")
+	_, st := p.dial(g, "ann").Exec("SELECT current_user()")
 	require.Contains(t, st.GetErrorMessage(), "set clusters.NAME.closed_network: true")
 	g.Stop()
 	p.closed = true

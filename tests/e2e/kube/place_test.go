@@ -108,6 +108,7 @@ func (p *place) withoutRight(role, resource, verb string) {
 				r.Rules[i].Verbs = slices.DeleteFunc(r.Rules[i].Verbs, func(v string) bool { return v == verb })
 			}
 		}
+		r.Rules = slices.DeleteFunc(r.Rules, func(r rbacv1.PolicyRule) bool { return len(r.Verbs) == 0 })
 	})
 }
 

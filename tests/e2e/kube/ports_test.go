@@ -101,18 +101,18 @@ func TestTwoHundredLaunches(t *testing.T) {
 	p.awaitNothing()
 }
 
-// A driver whose ports somebody else has on the node gets others, when the scheduler says so.
-func TestPortsThatAreTaken(t *testing.T) {
-	p := newPlace(t, "taken")
+// clash starts a driver whose first ports somebody else has on the only node that it could have, and waits until it runs.
+func clash(t *testing.T, p *place) error {
+	t.Helper()
 	c := p.client(t.TempDir(), func(o *kubernetes.Options) {
 		o.Site.Driver.Template, o.Ports = trivial(t, listens, ""), engines.Ports{First: 24800, Last: 24811}
 		o.Images[""] = kubernetes.Image{Name: testbed.Busybox, Version: testbed.SparkVersion}
 	})
+	defer func() { _ = c.Close() }()
 	l := engine(t, c)
 	first := int32(24800 + l.Tag.Place(3)*kubernetes.BlockSize)
 	other := trivialPod("other")
-	other.Spec.NodeName, other.Spec.HostNetwork = "", true
-	other.Spec.NodeSelector = map[string]string{"kubernetes.io/hostname": "node1"}
+	other.Spec.HostNetwork, other.Spec.NodeSelector = true, map[string]string{"kubernetes.io/hostname": "node1"}
 	other.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: first + 1, HostPort: first + 1}}
 	_, err := kube.Client().CoreV1().Pods(p.namespace).Create(t.Context(), other, metav1.CreateOptions{})
 	require.NoError(t, err)
@@ -123,12 +123,20 @@ func TestPortsThatAreTaken(t *testing.T) {
 	submit(t, c, l)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	require.NoError(t, stateOf(ctx, events, map[engines.Tag]engines.State{l.Tag: engines.Pending}))
+	if err := stateOf(ctx, events, map[engines.Tag]engines.State{l.Tag: engines.Pending}); err != nil {
+		return err
+	}
 	d := p.drivers()
 	require.Len(t, d, 1)
 	require.NotEqual(t, first, d[0].Spec.Containers[0].Ports[0].HostPort)
-	require.NoError(t, c.Kill(t.Context(), l.Tag))
-	require.NoError(t, kube.Client().CoreV1().Pods(p.namespace).Delete(t.Context(), "other", metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
+	return c.Kill(t.Context(), l.Tag)
+}
+
+// A driver whose ports somebody else has on the node gets others, when the scheduler says so.
+func TestPortsThatAreTaken(t *testing.T) {
+	p := newPlace(t, "taken")
+	require.NoError(t, clash(t, p))
+	p.deleteAll()
 	p.awaitNothing()
 }
 
