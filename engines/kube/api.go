@@ -24,7 +24,6 @@ type API interface {
 	PodLog(ctx context.Context, name string, o *corev1.PodLogOptions) (io.ReadCloser, error)
 	CreateSecret(context.Context, *corev1.Secret, metav1.CreateOptions) error
 	GetSecret(ctx context.Context, name string) (*corev1.Secret, error)
-	PatchSecret(ctx context.Context, name string, patch []byte) error
 	ListEvents(context.Context, metav1.ListOptions) (*corev1.EventList, error)
 }
 
@@ -102,10 +101,6 @@ func (c client) CreateSecret(ctx context.Context, s *corev1.Secret, o metav1.Cre
 func (c client) GetSecret(ctx context.Context, name string) (*corev1.Secret, error) {
 	out := &corev1.Secret{}
 	return out, c.rest.Get().Namespace(c.namespace).Resource("secrets").Name(name).Do(ctx).Into(out)
-}
-
-func (c client) PatchSecret(ctx context.Context, name string, patch []byte) error {
-	return c.patch(ctx, "secrets", name, patch)
 }
 
 func (c client) ListEvents(ctx context.Context, o metav1.ListOptions) (*corev1.EventList, error) {

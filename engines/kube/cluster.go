@@ -2,7 +2,6 @@ package kube
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -233,19 +232,19 @@ func (c *Cluster) createSecret(ctx context.Context, a *app, s *corev1.Secret) er
 		if !apierrors.IsAlreadyExists(err) {
 			return err
 		}
-		// It is of an earlier request, or of the pod that this one replaces: it goes with its owner.
-		if err := c.useStored(ctx, a); err != nil && !apierrors.IsNotFound(err) {
+		there, err := patiently(ctx, func(ctx context.Context) (*corev1.Secret, error) { return c.opt.API.GetSecret(ctx, s.Name) })
+		switch {
+		case apierrors.IsNotFound(err):
+			continue
+		case err != nil:
 			return err
+		case len(there.OwnerReferences) == 1 && there.OwnerReferences[0].UID == s.OwnerReferences[0].UID: // of a request whose answer was lost
+			return c.useStored(ctx, a)
 		}
-		owner, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": s.OwnerReferences}})
-		if err != nil {
-			return err
-		}
-		_, err = patiently(ctx, func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, c.opt.API.PatchSecret(ctx, s.Name, owner)
-		})
-		if !apierrors.IsNotFound(err) { // it has just gone with its owner
-			return err
+		select { // it is of the pod that this one replaces, and goes with that
+		case <-time.After(killPause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }

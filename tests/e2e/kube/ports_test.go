@@ -157,7 +157,7 @@ func TestSixDriversOnOneNode(t *testing.T) {
 	require.Equal(t, [][]string{{"1000"}}, p.dial(g, "user0").All("SELECT count(*) FROM range(1000)"))
 	e := p.executorsOf("user0")
 	require.Len(t, e, 1)
-	require.Regexp(t, `10\.90\.0\.[23]:250[01]\d\s`, kube.Exec(e[0].Spec.NodeName, "ss", "-ltn"))
+	require.Regexp(t, `10\.90\.0\.[23]\]?:250[01]\d\s`, kube.Exec(e[0].Spec.NodeName, "ss", "-ltn"))
 	g.Stop()
 	p.awaitNothing()
 }
