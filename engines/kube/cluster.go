@@ -382,17 +382,16 @@ func leaseOf(p *corev1.Pod) time.Time {
 func (c *Cluster) Log(ctx context.Context, tag engines.Tag, n int) (string, error) {
 	a := c.find(tag)
 	text, err := c.readLog(ctx, podName(tag))
-	if err != nil {
-		text = c.opt.Logs.Read(string(tag))
-		if a != nil {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			if len(a.log) > 0 {
-				text = string(a.log)
-			}
-		}
+	switch {
+	case a != nil && err == nil:
+		a.keepLog(text)
+	case a != nil:
+		text = a.keptLog()
 	}
-	if text == "" && err != nil {
+	if err != nil && text == "" {
+		text = c.opt.Logs.Read(string(tag))
+	}
+	if err != nil && text == "" {
 		return "", fmt.Errorf("cluster %s has no log of %s: %w", c.opt.Name, tag, err)
 	}
 	return text[max(0, len(text)-n):], nil
@@ -427,8 +426,16 @@ func (c *Cluster) readLog(ctx context.Context, pod string) (string, error) {
 	}
 	defer func() { _ = r.Close() }()
 	var end tail
-	_, err = io.Copy(&end, r)
-	return string(end.bytes()), err
+	if _, err = io.Copy(&end, r); err != nil {
+		return "", err
+	}
+	text := string(end.bytes())
+	for _, sorry := range []string{"failed to try resolving symlinks in path ", "unable to retrieve container logs for "} {
+		if strings.HasPrefix(text, sorry) { // a kubelet that has deleted the log says so with 200 OK
+			return "", errors.New(strings.TrimSpace(text))
+		}
+	}
+	return text, nil
 }
 
 // Files serves the files of batches to their drivers.

@@ -99,6 +99,21 @@ func (a *app) created(p *corev1.Pod, began time.Time) {
 	}
 }
 
+// keepLog keeps what was read of its log, unless more is known.
+func (a *app) keepLog(text string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(text) > len(a.log) {
+		a.log = []byte(text)
+	}
+}
+
+func (a *app) keptLog() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return string(a.log)
+}
+
 // kill notes that its end was asked for.
 func (a *app) kill() {
 	a.mu.Lock()
@@ -170,11 +185,11 @@ func (c *Cluster) finish(a *app, now engines.App) {
 	ctx, cancel := context.WithTimeout(c.life, finishLimit)
 	defer cancel()
 	text, err := c.readLog(ctx, podName(a.tag))
-	a.mu.Lock()
-	if err == nil && len(text) > len(a.log) { // what was read while it ran may be all there is, and the kubelet says so in place of the text
-		a.log = []byte(text)
+	if err == nil {
+		a.keepLog(text)
 	}
-	kept := string(a.log)
+	kept := a.keptLog()
+	a.mu.Lock()
 	uid := a.uid
 	a.mu.Unlock()
 	if at, err := c.opt.Logs.Log(string(a.tag), kept); err != nil {

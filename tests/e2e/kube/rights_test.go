@@ -79,7 +79,7 @@ func TestRightsOfTheGateway(t *testing.T) {
 		})
 	}
 	t.Run("events list", func(t *testing.T) { // without it the log does not say why a pod waits on its node
-		q := newPlace(t, "rights-events", "driver_template: "+testbed.Write(t, "t.yaml", "spec: {volumes: [{name: x, secret: {secretName: nosuch}}]}"))
+		q := newPlace(t, "rights-events", "driver_template: "+testbed.Write(t, "t.yaml", "spec: {containers: [{name: spark-kubernetes-driver, volumeMounts: [{name: x, mountPath: /x}]}], volumes: [{name: x, secret: {secretName: nosuch}}]}"))
 		g := q.gateway()
 		c := q.dial(g, "ann")
 		log := logOf(c, c.Async("SELECT current_user()"))
