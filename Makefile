@@ -28,11 +28,12 @@ demo: build ## gateway, stock Beeline, a small ETL in SQL on a real Spark
 test: ## what must hold before a commit lands
 	@rm -f build/skipped
 	@$(MAKE) --no-print-directory unit
-	@for area in $(AREAS); do $(MAKE) --no-print-directory e2e AREA=$$area; done
+	@for area in $(AREAS); do $(MAKE) --no-print-directory e2e AREA=$$area SHORT=-short; done
 	@$(MAKE) --no-print-directory compat
 	@if [ -s build/skipped ]; then echo; echo "Not run on this machine:"; cat build/skipped; fi
 
-test-all: lint test fuzz soak ## everything
+test-all: lint test fuzz soak ## everything, with what takes long on Kubernetes
+	@$(MAKE) --no-print-directory e2e AREA=kube
 
 unit: ## tests without servers
 	go test -race -count=1 ./cmd/... ./engines/... ./gateway/... ./router/... ./tests/arch/
@@ -42,7 +43,7 @@ lint:
 	go run $(LINT) run ./...
 
 e2e: build ## real servers and stock clients: AREA=local, hs2, runtimes, replicas, chaos, yarn, kube
-	go test -count=1 -timeout 20m -tags e2e ./tests/e2e/$(AREA)/...
+	go test -count=1 -timeout 30m -tags e2e $(SHORT) ./tests/e2e/$(AREA)/...
 
 soak: build ## 11,000 sessions for SOAK (20m)
 	SLUICE_TEST_SOAK=$(SOAK) go test -count=1 -timeout 2h -v -tags e2e ./tests/e2e/soak/

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,17 +21,11 @@ func (c *Cluster) informer() cache.SharedIndexInformer {
 	source := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			mine(&o)
-			list, err := c.opt.API.ListPods(ctx, o)
-			c.answered(err)
-			return list, err
+			return insist(ctx, c, func() (*corev1.PodList, error) { return c.opt.API.ListPods(ctx, o) })
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			mine(&o)
-			w, err := c.opt.API.WatchPods(ctx, o)
-			if !apierrors.IsInvalid(err) { // the library asks first for what older API servers do not have
-				c.answered(err)
-			}
-			return w, err
+			return insist(ctx, c, func() (watch.Interface, error) { return c.opt.API.WatchPods(ctx, o) })
 		},
 	}
 	inf := cache.NewSharedIndexInformer(source, &corev1.Pod{}, 0, cache.Indexers{})
@@ -60,6 +55,28 @@ func (c *Cluster) informer() cache.SharedIndexInformer {
 		},
 	})
 	return inf
+}
+
+// watchPause is between two tries to reach an API server that is away.
+const watchPause = time.Second
+
+// insist asks again until an API server answers. The library would do that, too, but with pauses of up to a minute: for so
+// long nobody would hear that it is back.
+func insist[T any](ctx context.Context, c *Cluster, ask func() (T, error)) (T, error) {
+	for {
+		out, err := ask()
+		if !apierrors.IsInvalid(err) { // the library asks first for what older API servers do not have
+			c.answered(err)
+		}
+		if err == nil || !away(err) {
+			return out, err
+		}
+		select {
+		case <-time.After(watchPause):
+		case <-ctx.Done():
+			return out, context.Cause(ctx)
+		}
+	}
 }
 
 func (c *Cluster) startInformer() {

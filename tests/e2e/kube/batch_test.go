@@ -179,6 +179,7 @@ func trivial(t *testing.T, command string, resources string) *corev1.PodTemplate
 
 // However a batch ends, its outcome is right, and its log is kept when its pod is gone.
 func TestHowBatchesEnd(t *testing.T) {
+	t.Parallel() // it waits for a node
 	p := newPlace(t, "ends")
 	p.image = testbed.Busybox
 	dir := t.TempDir()

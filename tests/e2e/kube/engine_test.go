@@ -43,6 +43,7 @@ func TestTheSameStatementRunsOnKubernetes(t *testing.T) {
 	}
 	require.Len(t, told.Rows(), len(want))
 	require.Equal(t, [][]string{{"ann"}}, c.All("SELECT current_user()"))
+	require.Equal(t, [][]string{{"kubernetes.default.svc.cluster.local/10.96.0.1"}}, c.All(resolves))
 
 	running := p.drivers()
 	require.Len(t, running, 1)

@@ -145,6 +145,8 @@ func TestTwoGatewaysOneEngine(t *testing.T) {
 
 // What nobody renews is ended by its own kubelet, gateway or not.
 func TestALeaseEnds(t *testing.T) {
+	long(t)
+	t.Parallel()
 	p := newPlace(t, "lease", "lease: 75s")
 	g := p.gateway()
 	require.Equal(t, [][]string{{"ann"}}, p.dial(g, "ann").All("SELECT current_user()"))

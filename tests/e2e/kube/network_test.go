@@ -16,35 +16,30 @@ import (
 	"github.com/sluicedata/sluice/tests/testbed"
 )
 
-// names are resolved on the driver and on executors.
+// resolves looks names up on the driver and on executors.
 const resolves = "SELECT DISTINCT java_method('java.net.InetAddress', 'getByName', concat('kubernetes.default.svc.cluster.local', repeat('', cast(id AS int)))) FROM range(2)"
 
-// A gateway in a pod, with nothing but its account, runs engines on the pod network, which has names as well; and so do
-// drivers and executors in their nodes' network.
+// A gateway in a pod, with nothing but its account, runs engines on the pod network, which has names as well.
 func TestAGatewayInAPod(t *testing.T) {
-	for network, host := range map[string]string{"pod": "false", "host": "true"} {
-		t.Run(network, func(t *testing.T) {
-			p := newPlace(t, "inside-"+network, "host_network: "+host)
-			p.kubeconfig = "''"
-			g := p.gatewayPod()
-			c := testbed.DialHS2(t, g+":10009", "ann", "x", map[string]string{"sluice.cluster": "k"})
-			op := c.Async(join)
-			require.Len(t, finish(t, c, op), 7)
-			require.Contains(t, strings.Join(c.Log(op), "\n"), "is ready: Spark 4.3.0 on cluster k")
-			told := testbed.Beeline(t, &testbed.Gateway{Thrift: g + ":10009"}, "/default?sluice.cluster=k", "ann", "--outputformat=csv2", "--showHeader=false", "--silent=true", "-e", "SELECT current_user()")
-			require.Contains(t, told.Out, "ann", told.Err)
-			require.Equal(t, [][]string{{"kubernetes.default.svc.cluster.local/10.96.0.1"}}, c.All(resolves))
-			for _, pod := range append(p.drivers(), p.executors()...) {
-				require.Equal(t, host == "true", pod.Spec.HostNetwork)
-				require.Equal(t, host != "true", strings.HasPrefix(pod.Status.PodIP, "10.91."), pod.Status.PodIP)
-			}
-			require.NotEmpty(t, p.executors())
-			_ = c.Conn.Close()
-			// A gateway that is stopped ends its engines.
-			require.NoError(t, kube.Client().CoreV1().Pods(p.namespace).Delete(t.Context(), "gateway", metav1.DeleteOptions{}))
-			testbed.Until(t, time.Minute, "nothing is left", func() bool { return len(without(p.left(), "configmap gateway")) == 0 })
-		})
+	p := newPlace(t, "inside", "host_network: false")
+	p.kubeconfig = "''"
+	g := p.gatewayPod()
+	c := testbed.DialHS2(t, g+":10009", "ann", "x", map[string]string{"sluice.cluster": "k"})
+	op := c.Async(join)
+	require.Len(t, finish(t, c, op), 7)
+	require.Contains(t, strings.Join(c.Log(op), "\n"), "is ready: Spark 4.3.0 on cluster k")
+	told := testbed.Beeline(t, &testbed.Gateway{Thrift: g + ":10009"}, "/default?sluice.cluster=k", "ann", "--outputformat=csv2", "--showHeader=false", "--silent=true", "-e", "SELECT current_user()")
+	require.Contains(t, told.Out, "ann", told.Err)
+	require.Equal(t, [][]string{{"kubernetes.default.svc.cluster.local/10.96.0.1"}}, c.All(resolves))
+	for _, pod := range append(p.drivers(), p.executors()...) {
+		require.False(t, pod.Spec.HostNetwork)
+		require.True(t, strings.HasPrefix(pod.Status.PodIP, "10.91."), pod.Status.PodIP)
 	}
+	require.NotEmpty(t, p.executors())
+	_ = c.Conn.Close()
+	// A gateway that is stopped ends its engines.
+	require.NoError(t, kube.Client().CoreV1().Pods(p.namespace).Delete(t.Context(), "gateway", metav1.DeleteOptions{}))
+	testbed.Until(t, time.Minute, "nothing is left", func() bool { return len(without(p.left(), "configmap gateway")) == 0 })
 }
 
 // gatewayPod starts a gateway as a pod, and returns its address.
@@ -84,6 +79,7 @@ func (p *place) gatewayPod() string {
 
 // An older Spark asks nobody who they are: it runs where only the gateway reaches it.
 func TestAnOldSpark(t *testing.T) {
+	long(t)
 	kube.Load(t, testbed.SparkImage(t, testbed.OldSpark))
 	p := newPlace(t, "old")
 	p.image = "sluice.test/spark:" + testbed.OldSpark

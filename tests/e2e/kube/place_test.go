@@ -41,6 +41,14 @@ type place struct {
 	image      string
 }
 
+// long leaves out what takes longer than every change can wait for.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long: make e2e AREA=kube runs it")
+	}
+}
+
 // newPlace makes a namespace. Its pods are gone when the test ends.
 func newPlace(t *testing.T, name string, keys ...string) *place {
 	t.Helper()

@@ -20,6 +20,7 @@ import (
 
 // What can never run is told in a sentence, with the next step, within seconds, and leaves nothing.
 func TestRefusedLaunches(t *testing.T) {
+	t.Parallel() // one of them waits for a registry
 	for name, tc := range map[string]struct {
 		keys  []string
 		image string
