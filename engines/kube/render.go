@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"path"
@@ -13,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/sluicedata/sluice/engines"
 )
@@ -371,7 +371,8 @@ func driverArgs(l engines.Launch, site Site) []string {
 	return append(args, programArgs(l, site)...)
 }
 
-// executorTemplate renders the file from which Spark makes executors' pods. What Spark sets wins over it.
+// executorTemplate renders the file from which Spark makes executors' pods: JSON, which is YAML as well. What Spark sets wins
+// over it.
 func executorTemplate(l engines.Launch, site Site) (string, error) {
 	meta, spec, c := under(site.Executor.Template, executorContainer)
 	common(&spec, site)
@@ -387,7 +388,7 @@ func executorTemplate(l engines.Launch, site Site) (string, error) {
 	}
 	spec.Containers[0] = *c
 	meta.Labels = merged(meta.Labels, ourLabels(l, site))
-	text, err := yaml.Marshal(corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: meta, Spec: spec})
+	text, err := json.Marshal(corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: meta, Spec: spec})
 	return string(text), err
 }
 
