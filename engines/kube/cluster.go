@@ -270,7 +270,7 @@ func (c *Cluster) List(ctx context.Context) ([]engines.App, error) {
 		if !ok || p.Labels[kindLabel] != kindEngine || p.Labels[roleLabel] != "driver" {
 			continue
 		}
-		if app := c.adopt(p).now(); app.State != engines.Ended {
+		if app := c.adopt(p).now(); app.State != engines.Ended && live(p) { // one that has ended is followed until its pod is gone
 			out = append(out, app)
 		}
 	}

@@ -5,9 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/files"
 )
 
 // FileServer serves the files of batches to their drivers, by addresses that nobody can guess: each names a file, an end of
@@ -126,7 +125,7 @@ func (c *Cluster) links(l engines.Launch) (map[string]string, error) {
 		if c.opt.Files == nil || c.opt.Files.Base == "" {
 			return nil, fmt.Errorf("%s: %s is on the gateway's machine, and pods cannot reach the gateway: set %s.files_url to its address for them, or put the file on HDFS", f.Field, f.From, c.path())
 		}
-		if err := readable(f); err != nil {
+		if err := files.Readable(f); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Field, err)
 		}
 		out[f.Link] = c.opt.Files.link(l.Tag, f.From, nameOf(f), time.Now())
@@ -144,21 +143,4 @@ func nameOf(f engines.File) string {
 		ending = ".tar.gz"
 	}
 	return f.Link + ending
-}
-
-// readable looks at a file of this machine that a driver will fetch.
-func readable(f engines.File) error {
-	file, err := os.Open(f.From)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s is not there: it must be on the gateway's machine, or be named as hdfs://…", f.From)
-		}
-		return fmt.Errorf("the gateway cannot read %s (%w): let it, or put the file on HDFS and name it as hdfs://…", f.From, errors.Unwrap(err))
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no file: name one, and a directory as an archive of it", f.From)
-	}
-	return err
 }

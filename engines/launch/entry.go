@@ -218,6 +218,24 @@ func (e *entry) address(ctx context.Context) (string, error) {
 	}
 }
 
+// untilEnded calls end when the engine has ended, unless ctx ends before.
+func (e *entry) untilEnded(ctx context.Context, end func(error)) {
+	for {
+		e.mu.Lock()
+		app, changed := e.rec.App, e.changed
+		e.mu.Unlock()
+		if app.State == engines.Ended {
+			end(fmt.Errorf("the engine ended before it was ready: %s", app.Reason))
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 func describe(app engines.App) string {
 	text := "Engine " + string(app.Tag) + " is " + string(app.State)
 	if app.Reason != "" {

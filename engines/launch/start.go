@@ -133,6 +133,9 @@ func (l *Launcher) connect(ctx context.Context, e *entry) error {
 	if err != nil {
 		return l.explain(e, err)
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go e.untilEnded(ctx, cancel) // nobody answers then, however long he is asked
 	client, err := e.driver.Dial(ctx, engines.Endpoint{Address: address, Token: l.token(e.id())})
 	if err != nil {
 		return err

@@ -7,12 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"net/url"
-	"os"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/sluicedata/sluice/engines"
+	local "github.com/sluicedata/sluice/engines/files"
 )
 
 // reserved are names in a container that are YARN's or Spark's.
@@ -35,7 +35,7 @@ func (f *files) bring(ctx context.Context, dir, user string, p *engines.Program)
 		if strings.HasPrefix(b.From, "hdfs:") {
 			err = f.inPlace(&r, b, user)
 		} else {
-			err = localFile(b)
+			err = local.Readable(b)
 		}
 		if other := inPlace[r.URI]; err == nil && other != "" { // YARN would say nothing, and leave one name out
 			err = fmt.Errorf("%s is brought as %s already, and YARN gives a file one name alone: name it once, or a copy of it", b.From, other)
@@ -84,23 +84,6 @@ func (f *files) private(dir string) error {
 	err := f.MkdirAll(dir, 0o700)
 	if err == nil {
 		err = f.Chmod(dir, 0o700) // whatever the umask is
-	}
-	return err
-}
-
-// localFile looks at a file of this machine that is to be uploaded.
-func localFile(b engines.File) error {
-	file, err := os.Open(b.From)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s is not there: it must be on the gateway's machine, or be named as hdfs://…", b.From)
-		}
-		return fmt.Errorf("the gateway cannot read %s (%w): let it, or put the file on HDFS and name it as hdfs://…", b.From, errors.Unwrap(err))
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no file: name one, and a directory as an archive of it", b.From)
 	}
 	return err
 }
