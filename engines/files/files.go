@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
+	"strings"
 
 	"github.com/sluicedata/sluice/engines"
 )
@@ -25,4 +27,12 @@ func Readable(f engines.File) error {
 		return fmt.Errorf("%s is no file: name one, and a directory as an archive of it", f.From)
 	}
 	return err
+}
+
+// Ending is the end of an archive's name, by which it is unpacked.
+func Ending(name string) string {
+	if strings.HasSuffix(name, ".tar.gz") {
+		return ".tar.gz"
+	}
+	return path.Ext(name)
 }

@@ -81,6 +81,9 @@ func etcdAway(err error) bool {
 
 // explain adds the next step to what an API server refuses.
 func explain(err error, site string) error {
+	if err == nil {
+		return nil
+	}
 	text := err.Error()
 	switch {
 	case apierrors.IsUnauthorized(err):

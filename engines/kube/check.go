@@ -35,11 +35,11 @@ func (c *Cluster) Check(ctx context.Context, plan func(engines.Platform) (engine
 	if err == nil {
 		w.Stop()
 	}
-	tell("watch pods", explained(err, c.path()))
+	tell("watch pods", explain(err, c.path()))
 	_, err = c.opt.API.ListEvents(soon, metav1.ListOptions{Limit: 1})
-	tell("list events", explained(err, c.path()))
+	tell("list events", explain(err, c.path()))
 	for _, runtime := range slices.Sorted(maps.Keys(c.opt.Images)) {
-		tell("a driver of "+c.opt.Images[runtime].Name, explained(c.tryDriver(soon, runtime, plan), c.path()))
+		tell("a driver of "+c.opt.Images[runtime].Name, explain(c.tryDriver(soon, runtime, plan), c.path()))
 	}
 	c.checkKerberos(soon, tell)
 	for _, uri := range strings.Split(c.opt.Conf["spark.hadoop.hive.metastore.uris"], ",") {
@@ -51,13 +51,6 @@ func (c *Cluster) Check(ctx context.Context, plan func(engines.Platform) (engine
 			tell("Hive metastore "+u.Host, err)
 		}
 	}
-}
-
-func explained(err error, site string) error {
-	if err == nil {
-		return nil
-	}
-	return explain(err, site)
 }
 
 // tryDriver renders a driver and lets the API server look at it: account, priority class, quota, security of pods.

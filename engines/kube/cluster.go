@@ -104,12 +104,12 @@ func (c *Cluster) Submit(ctx context.Context, l engines.Launch) (engines.App, er
 	if err := c.start(ctx); err != nil {
 		return engines.App{}, err
 	}
-	a := c.attend(l.Tag, l.Program != nil)
 	if l.Program != nil {
 		if app, found, err := c.Batch(ctx, l.Tag); err != nil || found { // one that has ended is not run again
 			return app, err
 		}
 	}
+	a := c.attend(l.Tag, l.Program != nil)
 	if err := c.create(ctx, a, l); err != nil {
 		c.forget(a)
 		if c.opt.Kerberos != nil {

@@ -138,9 +138,5 @@ func nameOf(f engines.File) string {
 	if !f.Archive {
 		return f.Link
 	}
-	ending := path.Ext(f.From)
-	if strings.HasSuffix(f.From, ".tar.gz") {
-		ending = ".tar.gz"
-	}
-	return f.Link + ending
+	return f.Link + files.Ending(f.From)
 }

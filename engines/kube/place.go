@@ -151,15 +151,20 @@ func (p Pool) place(spec *corev1.PodSpec, patience int64) {
 	}
 }
 
+// requirement asks for nodes with the label, or without it: one operator is for any value, the other for the one that is said.
+func (l Label) requirement(whatever, this corev1.NodeSelectorOperator) corev1.NodeSelectorRequirement {
+	if l.Value == "" {
+		return corev1.NodeSelectorRequirement{Key: l.Key, Operator: whatever}
+	}
+	return corev1.NodeSelectorRequirement{Key: l.Key, Operator: this, Values: []string{l.Value}}
+}
+
 // stayOff keeps a pod from nodes that may be taken away. Nodes that are not marked are taken for stable.
 func (l Label) stayOff(spec *corev1.PodSpec) {
 	if l.Key == "" {
 		return
 	}
-	r := corev1.NodeSelectorRequirement{Key: l.Key, Operator: corev1.NodeSelectorOpDoesNotExist}
-	if l.Value != "" {
-		r.Operator, r.Values = corev1.NodeSelectorOpNotIn, []string{l.Value}
-	}
+	r := l.requirement(corev1.NodeSelectorOpDoesNotExist, corev1.NodeSelectorOpNotIn)
 	at := affinity(spec)
 	if at.RequiredDuringSchedulingIgnoredDuringExecution == nil {
 		at.RequiredDuringSchedulingIgnoredDuringExecution = &corev1.NodeSelector{}
@@ -180,10 +185,7 @@ func (l Label) prefer(spec *corev1.PodSpec) {
 	if l.Key == "" {
 		return
 	}
-	r := corev1.NodeSelectorRequirement{Key: l.Key, Operator: corev1.NodeSelectorOpExists}
-	if l.Value != "" {
-		r.Operator, r.Values = corev1.NodeSelectorOpIn, []string{l.Value}
-	}
+	r := l.requirement(corev1.NodeSelectorOpExists, corev1.NodeSelectorOpIn)
 	at := affinity(spec)
 	at.PreferredDuringSchedulingIgnoredDuringExecution = append(at.PreferredDuringSchedulingIgnoredDuringExecution,
 		corev1.PreferredSchedulingTerm{Weight: 100, Preference: corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{r}}})

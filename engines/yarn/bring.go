@@ -72,11 +72,7 @@ func stagedName(b engines.File) string {
 	if !b.Archive {
 		return b.Link
 	}
-	ending := path.Ext(b.From)
-	if strings.HasSuffix(b.From, ".tar.gz") {
-		ending = ".tar.gz"
-	}
-	return "__archives__/" + b.Link + ending
+	return "__archives__/" + b.Link + local.Ending(b.From)
 }
 
 // private makes a directory in which nobody else can look.
