@@ -2,9 +2,12 @@ package testbed
 
 import (
 	"archive/zip"
+	"context"
 	"os"
 	"path/filepath"
+	"time"
 
+	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/spark/dist"
 )
 
@@ -80,4 +83,23 @@ func tempDir(t T) string {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
+}
+
+// EndOfBatch waits until a batch has ended, and returns it with what it has printed.
+func EndOfBatch(t T, c engines.BatchCluster, tag engines.Tag) (app engines.App, out string) {
+	t.Helper()
+	ctx := context.Background()
+	Until(t, 3*time.Minute, "the batch has ended", func() bool {
+		a, found, err := c.Batch(ctx, tag)
+		if err != nil || !found {
+			t.Fatalf("the batch is not to be found: %v", err)
+		}
+		app = a
+		return app.State == engines.Ended
+	})
+	out, err := c.Output(ctx, tag, 64<<10)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return app, out
 }

@@ -45,23 +45,7 @@ func (a *Authority) CA() string { return filepath.Join(a.Dir, "ca.pem") }
 // Issue makes a certificate for names and addresses, for servers and clients alike, in files NAME.pem and NAME.key.
 func (a *Authority) Issue(name string, hosts ...string) Pair {
 	a.t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(24 * time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	for _, h := range hosts {
-		if ip := net.ParseIP(h); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, h)
-		}
-	}
-	cert, key := a.sign(template)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		a.t.Fatalf("%v", err)
-	}
-	return Pair{Cert: a.write(name+".pem", "CERTIFICATE", cert.Raw), Key: a.write(name+".key", "PRIVATE KEY", der)}
+	return a.issueAs(name, "", name, hosts...)
 }
 
 // Config trusts the authority, for a Go client; pairs are its own certificates.
@@ -124,4 +108,29 @@ func (a *Authority) write(name, kind string, der []byte) string {
 		a.t.Fatalf("%v", err)
 	}
 	return path
+}
+
+// issueAs is Issue for somebody whom Kubernetes knows by a name and a group; no group is none.
+func (a *Authority) issueAs(file, group, name string, hosts ...string) Pair {
+	a.t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(24 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if group != "" {
+		template.Subject.Organization = []string{group}
+	}
+	for _, h := range hosts {
+		if ip := net.ParseIP(h); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, h)
+		}
+	}
+	cert, key := a.sign(template)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		a.t.Fatalf("%v", err)
+	}
+	return Pair{Cert: a.write(file+".pem", "CERTIFICATE", cert.Raw), Key: a.write(file+".key", "PRIVATE KEY", der)}
 }

@@ -2,12 +2,9 @@ package testbed
 
 import (
 	"context"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"maps"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -165,31 +162,6 @@ users: [{name: me, user: {%s}}]
 contexts: [{name: test, context: {cluster: test, user: me}}]
 current-context: test
 `, host, filepath.Join(dir, "pki", "ca.pem"), user)
-}
-
-// issueAs is Issue for somebody whom Kubernetes knows by a name and a group.
-func (a *Authority) issueAs(file, group, name string, hosts ...string) Pair {
-	a.t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	if group != "" {
-		template.Subject.Organization = []string{group}
-	}
-	for _, h := range hosts {
-		if ip := net.ParseIP(h); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, h)
-		}
-	}
-	cert, key := a.sign(template)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		a.t.Fatalf("%v", err)
-	}
-	return Pair{Cert: a.write(file+".pem", "CERTIFICATE", cert.Raw), Key: a.write(file+".key", "PRIVATE KEY", der)}
 }
 
 // KubeconfigFor writes a kubeconfig with a token of a service account, good for a day.

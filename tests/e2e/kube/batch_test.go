@@ -86,16 +86,7 @@ type result struct {
 
 func wait(t *testing.T, c *kubernetes.Cluster, tag engines.Tag) (r result) {
 	t.Helper()
-	testbed.Until(t, 3*time.Minute, "the batch has ended", func() bool {
-		app, found, err := c.Batch(t.Context(), tag)
-		require.NoError(t, err)
-		require.True(t, found)
-		r.App = app
-		return app.State == engines.Ended
-	})
-	var err error
-	r.text, err = c.Output(t.Context(), tag, 64<<10)
-	require.NoError(t, err)
+	r.App, r.text = testbed.EndOfBatch(t, c, tag)
 	return r
 }
 

@@ -74,16 +74,8 @@ type result struct {
 
 func wait(t *testing.T, c *yarn.Cluster, tag engines.Tag) (r result) {
 	t.Helper()
-	testbed.Until(t, 3*time.Minute, "the batch has ended", func() bool {
-		app, found, err := c.Batch(t.Context(), tag)
-		require.NoError(t, err)
-		require.True(t, found)
-		r.App = app
-		return app.State == engines.Ended
-	})
+	r.App, r.out = testbed.EndOfBatch(t, c, tag)
 	var err error
-	r.out, err = c.Output(t.Context(), tag, 64<<10)
-	require.NoError(t, err)
 	r.log, err = c.Log(t.Context(), tag, 64<<10)
 	require.NoError(t, err)
 	return r
