@@ -43,6 +43,7 @@ var rules = map[string][]string{
 	"gateway/spool":    {},
 	"gateway/store":    {},
 	"router":           {},
+	"router/sql":       {},
 }
 
 type goPackage struct {
