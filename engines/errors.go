@@ -8,6 +8,8 @@ var (
 	ErrLost = errors.New("the engine is gone")
 	// ErrDenied says that an engine refused our token or named another application: nothing was sent.
 	ErrDenied = errors.New("the engine is not ours")
+	// ErrAway says that a cluster does not answer: what was asked of it may work elsewhere, or later.
+	ErrAway = errors.New("the cluster does not answer")
 )
 
 // Error is a failure that the engine reports about a user's statement.

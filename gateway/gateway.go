@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"golang.org/x/sync/errgroup"
+	"gopkg.in/natefinch/lumberjack.v2"
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/kube"
@@ -30,8 +31,11 @@ import (
 	"github.com/sluicedata/sluice/gateway/hs2"
 	"github.com/sluicedata/sluice/gateway/ops"
 	"github.com/sluicedata/sluice/gateway/replica"
+	"github.com/sluicedata/sluice/gateway/rest"
+	"github.com/sluicedata/sluice/gateway/route"
 	"github.com/sluicedata/sluice/gateway/session"
 	"github.com/sluicedata/sluice/gateway/store"
+	"github.com/sluicedata/sluice/router/watch"
 )
 
 // Gateway is a gateway that listens, but does not serve yet.
@@ -42,6 +46,10 @@ type Gateway struct {
 	store     *store.Store
 	replica   *replica.Replica
 	clusters  map[string]engines.Cluster
+	router    *route.Router
+	watch     *watch.Watch
+	record    *lumberjack.Logger // of the router's decisions; nil if they are not recorded
+	recorder  *route.Recorder
 	launcher  *launch.Launcher
 	sessions  *session.Manager
 	auth      auth.Authenticator
@@ -87,6 +95,9 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	otel.SetTracerProvider(sdktrace.NewTracerProvider()) // ids for tags and logs; nothing is exported
 
 	if g.clusters, err = newClusters(cfg, secret, supervise, log); err != nil {
+		return nil, err
+	}
+	if err := g.newRouter(ctx); err != nil {
 		return nil, err
 	}
 	g.launcher = g.newLauncher(secret)
@@ -183,6 +194,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	trail.Go(func() error { return g.audit.trail.Run(trailCtx) })
 	engines.Go(func() error { return g.launcher.Run(engineCtx) })
 	engines.Go(func() error { return g.replica.Run(engineCtx) })
+	g.runRouter(engineCtx, &engines)
 	sessions.Go(func() error { return g.sessions.Run(sessionCtx) })
 	front.Go(func() error { return g.hs2.Serve(frontCtx, g.thrift) })
 	front.Go(func() error {
@@ -234,6 +246,7 @@ func (g *Gateway) pages() http.Handler {
 		}
 	}
 	admins := auth.NewAdmins(g.cfg.Auth.AdminUsers, g.cfg.Auth.AdminGroups)
+	frontEnds[rest.Prefix+"/*page"] = rest.Handler(rest.Options{Auth: g.auth, Admins: admins, Router: g.router})
 	return ops.Handler(ops.Options{Registry: g.metrics.registry, Checks: g.checks(), FrontEnds: frontEnds, Admin: ops.NewAdmin(g.auth, admins)})
 }
 
@@ -266,6 +279,12 @@ func (g *Gateway) close() {
 	}
 	if g.audit != nil {
 		g.audit.close()
+	}
+	if g.watch != nil {
+		g.watch.Close()
+	}
+	if g.record != nil {
+		_ = g.record.Close()
 	}
 	for name, c := range g.clusters {
 		if err := c.Close(); err != nil {

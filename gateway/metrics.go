@@ -11,6 +11,7 @@ import (
 	"github.com/sluicedata/sluice/gateway/event"
 	"github.com/sluicedata/sluice/gateway/hs2"
 	"github.com/sluicedata/sluice/gateway/session"
+	"github.com/sluicedata/sluice/router/rules"
 )
 
 // metrics are the gateway's figures, with Prometheus' units and endings.
@@ -27,6 +28,8 @@ type metrics struct {
 	ends        prometheus.Counter
 
 	auditDropped *prometheus.CounterVec
+	routes       *prometheus.CounterVec
+	rulesFailed  prometheus.Gauge
 }
 
 func newMetrics() *metrics {
@@ -57,10 +60,14 @@ func newMetrics() *metrics {
 		auditDropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_audit_dropped_total",
 			Help: "Audit records that could not be written, by where."}, []string{"to"}),
 	}
+	m.routes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_routes_total",
+		Help: "Decisions of the router, by cluster (empty if it was refused) and rule."}, []string{"cluster", "rule", "result"})
+	m.rulesFailed = prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_rules_broken",
+		Help: "1 while the file of rules on disk is not in force, because it is not valid."})
 	for _, to := range []string{"lines", "store"} { // so that there is something to watch before the first one
 		m.auditDropped.WithLabelValues(to)
 	}
-	m.registry.MustRegister(m.connections, m.calls, m.operations, m.durations, m.overhead, m.rows, m.bytes, m.starts, m.steps, m.ends, m.auditDropped,
+	m.registry.MustRegister(m.connections, m.calls, m.operations, m.durations, m.overhead, m.rows, m.bytes, m.starts, m.steps, m.ends, m.auditDropped, m.routes, m.rulesFailed,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -82,6 +89,26 @@ func (m *metrics) watch(sessions *session.Manager, launcher *launch.Launcher, tr
 	gauge(name, help, prometheus.Labels{"state": "starting"}, func() int { n, _, _ := launcher.Counts(); return n })
 	gauge(name, help, prometheus.Labels{"state": "used"}, func() int { _, _, n := launcher.Counts(); return n })
 	gauge(name, help, prometheus.Labels{"state": "idle"}, func() int { _, ready, used := launcher.Counts(); return ready - used })
+}
+
+// decided counts a decision of the router.
+func (m *metrics) decided(d rules.Decision, err error) {
+	what := "routed"
+	switch {
+	case err != nil:
+		what, d.Cluster = "refused", ""
+	case d.Waits:
+		what = "waits"
+	}
+	m.routes.WithLabelValues(d.Cluster, d.Rule, what).Inc()
+}
+
+// rules tells whether the rules on disk are in force.
+func (m *metrics) rules(_ string, err error) {
+	m.rulesFailed.Set(0)
+	if err != nil {
+		m.rulesFailed.Set(1)
+	}
 }
 
 func result(failed bool) string {

@@ -20,7 +20,6 @@ import (
 	"github.com/sluicedata/sluice/engines/yarn"
 	"github.com/sluicedata/sluice/gateway/config"
 	"github.com/sluicedata/sluice/gateway/session"
-	"github.com/sluicedata/sluice/router"
 )
 
 func profiles(cfg config.Config) map[string]session.Profile {
@@ -97,7 +96,7 @@ func newYARN(cfg config.Config, name string, c config.Cluster, instance string, 
 	user := cmp.Or(y.ServiceUser, login.Short(), "sluice")
 	at, err := yarn.New(yarn.Options{
 		Name: name, Instance: instance, Hadoop: h, User: user, Login: login, Shared: cmp.Or(y.SharedDir, "/user/"+user+"/sluice"),
-		Queue: cmp.Or(y.Queue, "default"), DriverLabel: y.DriverLabel, ExecutorLabel: y.ExecutorLabel, Conf: y.Conf, Archives: y.Archives,
+		Queue: queueOf(y), DriverLabel: y.DriverLabel, ExecutorLabel: y.ExecutorLabel, Conf: y.Conf, Archives: y.Archives,
 		Closed: c.ClosedNetwork, Ready: spark.Ready, Ports: ports, Lease: cfg.Engine.Lease, Logs: kept.Dir(filepath.Join(cfg.DataDir, "logs", name)),
 		Runtime: func(ctx context.Context, name string, report func(string)) (yarn.Runtime, error) {
 			if uri := y.Archives[cmp.Or(name, config.DefaultRuntime)]; uri != "" {
@@ -113,6 +112,9 @@ func newYARN(cfg config.Config, name string, c config.Cluster, instance string, 
 	}
 	return at, nil
 }
+
+// queueOf is the queue of those who name none.
+func queueOf(y config.YARN) string { return cmp.Or(y.Queue, "default") }
 
 // loginOf is how the gateway proves who it is to a Hadoop, if that asks; section is that of the configuration.
 func loginOf(section, dir string, conf hadoop.Conf, principal, keytab, krb5 string) (*hadoop.Login, error) {
@@ -155,13 +157,4 @@ func (r runtimes) spark(ctx context.Context, name string, report func(string)) (
 		return "", "", fmt.Errorf("runtimes.%s: there is no such runtime any more", name)
 	}
 	return wanted.Spark(ctx, report)
-}
-
-// route asks the router with what is known of the clusters now.
-func (g *Gateway) route(user, wish string) (router.Decision, error) {
-	var states []router.State
-	for name, c := range g.cfg.Clusters {
-		states = append(states, router.State{Name: name, Kind: c.Kind})
-	}
-	return router.Named{Default: g.cfg.Engine.Cluster}.Pick(router.Request{User: user, Cluster: wish}, states)
 }

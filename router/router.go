@@ -1,52 +1,239 @@
-// Package router decides on which cluster work runs. It is pure: a decision follows from a request, a snapshot of the
-// clusters and the policy, and says its reason in words. It imports nothing else of ours.
+// Package router decides on which cluster work runs: a decision follows from a request, a snapshot of the clusters and the
+// rules, and says its reason in words. It is pure: no clock, no random source and no I/O of its own.
+//
+// This room has the words. Its neighbours are router/rules (the file of rules and the decision), router/policy (how one of
+// several clusters is picked), router/sql (what a statement touches) and router/watch (what is known of the clusters).
 package router
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/sluicedata/sluice/router/sql"
 )
+
+// The kinds of work.
+const (
+	Interactive = "interactive" // somebody waits for the answer
+	ETL         = "etl"         // statements of a job
+	Batch       = "batch"       // an application as a whole
+)
+
+// Works are the kinds of work.
+var Works = []string{Interactive, ETL, Batch}
 
 // Request is what is known of work that needs a cluster.
 type Request struct {
-	User    string
-	Cluster string // the one that the client named, or empty
+	At       time.Time // in the zone that times of day are meant in
+	Session  string    // its id
+	User     string
+	RealUser string // who acts for User; empty if nobody does
+	Groups   []string
+	Client   string // what the client says of itself
+	Address  netip.Addr
+	FrontEnd string
+	Work     string // one of Works
+	Queue    string // that the client names, or empty
+	Tags     []string
+	Profile  string
+	Runtime  string
+	Catalog  string
+	Database string
+	Conf     map[string]string // of the session
+	Cluster  string            // that the client names, or empty
+	SQL      sql.Facts
+
+	Current     Place    // where the session has an engine; empty without one
+	CurrentRule uint64   // the rule that led there; 0 if it is not known
+	Warm        []Place  // where an engine is ready that it may share
+	Driver      Room     // what a new engine's driver needs
+	Avoid       []string // clusters on which a start has failed just now
 }
 
-// State is one cluster as the router sees it.
+// Place is a cluster, and a queue of it; an empty queue is the cluster's own default.
+type Place struct{ Cluster, Queue string }
+
+func (p Place) String() string {
+	if p.Queue == "" {
+		return p.Cluster
+	}
+	return p.Cluster + " (queue " + p.Queue + ")"
+}
+
+// Room is memory in MiB and processor time in thousandths of a core.
+type Room struct {
+	Memory     int64 `json:"memory_mib" yaml:"memory_mib"`
+	MilliCores int64 `json:"millicores" yaml:"millicores"`
+}
+
+// Holds says whether there is room for o.
+func (r Room) Holds(o Room) bool { return r.Memory >= o.Memory && r.MilliCores >= o.MilliCores }
+
+// Health says whether new engines may be started on a cluster.
+type Health string
+
+// The states of health.
+const (
+	Up      Health = "up"
+	Down    Health = "down"    // it does not answer, or starts there fail
+	Ejected Health = "ejected" // starts fail there far more often than elsewhere
+	Trial   Health = "trial"   // it was down, and a start may try whether it works again
+	Trying  Health = "trying"  // as many as may try do
+)
+
+// State is one cluster at one moment.
 type State struct {
-	Name string
-	Kind string
+	Name     string `json:"name" yaml:"name"`
+	Kind     string `json:"kind" yaml:"kind"`
+	Health   Health `json:"health" yaml:"health"`
+	Why      string `json:"why,omitempty" yaml:"why"` // it is not up, in words
+	Draining bool   `json:"draining,omitempty" yaml:"draining"`
+
+	Known      bool             `json:"known,omitempty" yaml:"known"` // Total and Free are
+	Total      Room             `json:"total" yaml:"total"`
+	Free       Room             `json:"free" yaml:"free"`
+	Waiting    int              `json:"waiting,omitempty" yaml:"waiting"` // applications that have no place yet
+	Drivers    int              `json:"drivers,omitempty" yaml:"drivers"`
+	MaxDrivers int              `json:"max_drivers,omitempty" yaml:"max_drivers"` // 0 is any number
+	Queue      string           `json:"queue,omitempty" yaml:"queue"`             // for those who name none
+	Queues     map[string]Queue `json:"queues,omitempty" yaml:"queues"`           // by path
 }
 
-// Decision is where work goes, and why.
-type Decision struct {
-	Cluster string
-	Reason  string
+// Queue is a queue of a cluster.
+type Queue struct {
+	Accepts bool `json:"accepts" yaml:"accepts"`
+	Free    Room `json:"free" yaml:"free"`
+	Drivers Room `json:"drivers" yaml:"drivers"` // that drivers may still take
+	Waiting int  `json:"waiting,omitempty" yaml:"waiting"`
 }
 
-// Policy picks a cluster. It is pure, and safe for concurrent use.
+// Snapshot is all clusters at one moment, in the order in which rules were made for them. It does not change.
+type Snapshot struct {
+	At       time.Time `json:"at"`
+	Clusters []State   `json:"clusters"`
+}
+
+// Find returns the state of a cluster, or nil.
+func (s *Snapshot) Find(name string) *State {
+	for i := range s.Clusters {
+		if s.Clusters[i].Name == name {
+			return &s.Clusters[i]
+		}
+	}
+	return nil
+}
+
+// Loss is why a candidate cannot have the work now.
+type Loss int
+
+// The losses. One that is full could still have it, if nobody else can: it waits there.
+const (
+	None Loss = iota
+	Full
+	Stopped // its queue takes no applications
+	Drains
+	Failed // a start there has failed just now
+	Away   // it is down, ejected, or being tried
+)
+
+// Candidate is a cluster that a rule allows.
+type Candidate struct {
+	*State
+	Queue string  // of it that the rule names; empty is its default
+	Share int     // of a weighted set, in ten-thousandths
+	Cost  float64 // of an hour of a core, in whatever money; 0 is not known
+	Near  int     // how many of the tables that the statement touches lie there
+	Warm  bool    // an engine is ready there
+	Loss  Loss
+}
+
+// Place is where the work would run.
+func (c *Candidate) Place() Place { return Place{c.Name, c.Queue} }
+
+// queue is what is known of the candidate's queue.
+func (c *Candidate) queue() (string, Queue, bool) {
+	name := c.Queue
+	if name == "" {
+		name = c.State.Queue
+	}
+	if q, ok := c.Queues[name]; ok || name == "" {
+		return name, q, ok
+	}
+	for path, q := range c.Queues { // by the last part of its path
+		if strings.HasSuffix(path, name) && len(path) > len(name) && path[len(path)-len(name)-1] == '.' {
+			return path, q, true
+		}
+	}
+	return name, Queue{}, false
+}
+
+// Judge finds whether the candidate can have the work of a request now.
+func (c *Candidate) Judge(r *Request) {
+	c.Warm = slices.Contains(r.Warm, c.Place())
+	switch _, q, known := c.queue(); {
+	case c.Health == Down || c.Health == Ejected || c.Health == Trying:
+		c.Loss = Away
+	case slices.Contains(r.Avoid, c.Name):
+		c.Loss = Failed
+	case c.Draining:
+		c.Loss = Drains
+	case known && !q.Accepts:
+		c.Loss = Stopped
+	case c.Warm:
+		c.Loss = None // no room is needed
+	case c.MaxDrivers > 0 && c.Drivers >= c.MaxDrivers,
+		c.Known && !c.Free.Holds(r.Driver),
+		known && (!q.Free.Holds(r.Driver) || q.Drivers.Memory < r.Driver.Memory):
+		c.Loss = Full
+	default:
+		c.Loss = None
+	}
+}
+
+// Lost says in words why the candidate cannot have the work; empty if it can.
+func (c *Candidate) Lost() string {
+	name, q, known := c.queue()
+	switch c.Loss {
+	case Away:
+		return c.Why
+	case Failed:
+		return "a start there has failed just now"
+	case Drains:
+		return "it drains: it gets no new engines"
+	case Stopped:
+		return fmt.Sprintf("its queue %s takes no applications", name)
+	case Full:
+		switch {
+		case c.MaxDrivers > 0 && c.Drivers >= c.MaxDrivers:
+			return fmt.Sprintf("it is full: it has %d drivers of at most %d", c.Drivers, c.MaxDrivers)
+		case known:
+			return fmt.Sprintf("its queue %s is full: %s free, %d MiB for drivers, %d applications wait", name, q.Free, q.Drivers.Memory, q.Waiting)
+		}
+		return fmt.Sprintf("it is full: %s free, %d applications wait", c.Free, c.Waiting)
+	}
+	return ""
+}
+
+func (r Room) String() string {
+	return fmt.Sprintf("%d MiB and %g cores", r.Memory, float64(r.MilliCores)/1000)
+}
+
+// Policy picks one of several candidates. It is pure, safe for concurrent use, and allocates nothing in Pick.
 type Policy interface {
-	Pick(Request, []State) (Decision, error)
+	// Pick returns the index of a candidate whose Loss is None, or -1 if there is none. key is a hash of what the choice
+	// sticks to.
+	Pick(r *Request, key uint64, all []Candidate) int
+	// Why says in words what speaks for the one that was picked.
+	Why(r *Request, all []Candidate, picked int) string
 }
 
-// Named takes the cluster that the client named, and Default otherwise.
-type Named struct{ Default string }
-
-// Pick implements Policy.
-func (n Named) Pick(r Request, clusters []State) (Decision, error) {
-	names := make([]string, len(clusters))
-	for i, c := range clusters {
-		names[i] = c.Name
+// Room is what the candidate has free for an engine and its executors, as far as that is known.
+func (c *Candidate) Room() (Room, bool) {
+	if _, q, known := c.queue(); known {
+		return q.Free, true
 	}
-	slices.Sort(names)
-	d := Decision{Cluster: n.Default, Reason: "engine.cluster names it for sessions that name none"}
-	if r.Cluster != "" {
-		d = Decision{Cluster: r.Cluster, Reason: "the client asked for it with sluice.cluster"}
-	}
-	if !slices.Contains(names, d.Cluster) {
-		return Decision{}, fmt.Errorf("there is no cluster %q; sluice.cluster may be one of: %s", d.Cluster, strings.Join(names, ", "))
-	}
-	return d, nil
+	return c.Free, c.Known
 }

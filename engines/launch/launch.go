@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -79,6 +80,8 @@ type Store interface {
 
 // Hooks observe; each may be nil.
 type Hooks struct {
+	// Start is asked before an engine is started; its error forbids it. The returned function is told how that went.
+	Start   func(key Key) (end func(user string, err error), err error)
 	Started func(key Key, took time.Duration, steps engines.Steps, err error)
 	Ended   func(key Key, reason string)
 }
@@ -364,6 +367,30 @@ func (l *Launcher) token(id string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
+// Ready are the places on which an engine of a key is ready to be had by somebody who would have to start one elsewhere;
+// cluster and queue of the key do not count.
+func (l *Launcher) Ready(key Key) (ready []Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for at, e := range l.byPlace {
+		same := at.key
+		same.Cluster, same.Queue = key.Cluster, key.Queue
+		if same == key && at.slot == 0 && e.isReady() && !e.draining {
+			ready = append(ready, at.key)
+		}
+	}
+	return ready
+}
+
+// KeyOf is the key of an engine, live or ended, or ErrNotClaimed if there never was one.
+func (l *Launcher) KeyOf(ctx context.Context, id string) (Key, error) {
+	rec, err := l.opt.Store.Find(ctx, id)
+	if err != nil {
+		return Key{}, err
+	}
+	return ParseKey(rec.Key)
+}
+
 func (l *Launcher) snapshot() []*entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -405,4 +432,26 @@ func (l *Launcher) Counts() (starting, ready, used int) {
 		}
 	}
 	return starting, ready, used
+}
+
+// DriverRoom is what the driver of an engine takes; nothing where its settings cannot be read, which its start will tell.
+func (l *Launcher) DriverRoom(req Request) (room engines.Room) {
+	memory := req.Memory
+	if memory == "" {
+		memory = l.opt.Memory
+	}
+	conf := req.Conf
+	if len(l.opt.Conf) > 0 {
+		conf = maps.Clone(l.opt.Conf)
+		maps.Copy(conf, req.Conf)
+	}
+	heap, err := engines.Mebibytes(memory)
+	if err != nil {
+		return room
+	}
+	cores, err := engines.DriverCores(conf)
+	if err != nil {
+		return room
+	}
+	return engines.Room{Memory: int64(heap + engines.DriverOverhead(heap, conf, 0.1)), MilliCores: int64(cores) * 1000}
 }

@@ -45,11 +45,15 @@ type Key struct {
 	Name    string // parts engines of one owner, as a subdomain does
 	Runtime string // the engine's software, by its name in the configuration; empty for the default one
 	Profile string // a named bundle of settings, or empty
+	Queue   string // of the cluster; empty for the cluster's own default
 }
 
 // String writes the key so that ParseKey reads it back.
 func (k Key) String() string {
 	parts := []string{k.Cluster, string(k.Kind), string(k.Level), k.Owner, k.Name, k.Runtime, k.Profile}
+	if k.Queue != "" {
+		parts = append(parts, k.Queue)
+	}
 	for i, p := range parts {
 		parts[i] = url.PathEscape(p)
 	}
@@ -59,7 +63,10 @@ func (k Key) String() string {
 // ParseKey reads what String wrote.
 func ParseKey(text string) (Key, error) {
 	parts := strings.Split(text, "/")
-	if len(parts) != 7 {
+	if len(parts) == 7 {
+		parts = append(parts, "") // no queue
+	}
+	if len(parts) != 8 {
 		return Key{}, fmt.Errorf("%q is no share key", text)
 	}
 	for i, p := range parts {
@@ -69,7 +76,7 @@ func ParseKey(text string) (Key, error) {
 		}
 	}
 	return Key{Cluster: parts[0], Kind: engines.Kind(parts[1]), Level: Level(parts[2]), Owner: parts[3], Name: parts[4],
-		Runtime: parts[5], Profile: parts[6]}, nil
+		Runtime: parts[5], Profile: parts[6], Queue: parts[7]}, nil
 }
 
 // Owner says whose an engine of a level is, and in whose name it runs.

@@ -11,6 +11,7 @@ func TestKeysAreReadBack(t *testing.T) {
 		{Cluster: "local", Kind: "spark", Level: User, Owner: "ann"},
 		{Cluster: "a/b", Kind: "spark", Level: Group, Owner: "ops %2F", Name: "x/y z", Runtime: "3.5", Profile: "etl/big"},
 		{Cluster: "c", Kind: "spark", Level: Server},
+		{Cluster: "c", Kind: "spark", Level: Server, Queue: "root.a/b"},
 	} {
 		got, err := ParseKey(k.String())
 		require.NoError(t, err)

@@ -62,7 +62,7 @@ func (l *Launcher) own(e *entry, rec Record) {
 // start brings an engine of ours up: 1 plan, 2 submit, 3 wait for its address, 4 ask it who it is. It is stored already.
 func (l *Launcher) start(ctx context.Context, e *entry, req Request) {
 	began := time.Now()
-	err := l.bringUp(ctx, e, req)
+	err := l.allowed(ctx, e, req)
 	if l.opt.Hooks.Started != nil {
 		l.opt.Hooks.Started(e.place.key, time.Since(began), e.last().Steps, err)
 	}
@@ -74,6 +74,20 @@ func (l *Launcher) start(ctx context.Context, e *entry, req Request) {
 		time.Since(began).Seconds(), inSteps(e.last().Steps)))
 	l.opt.Log.Info("engine ready", "engine", e.id(), "key", e.place.key.String(), "took", time.Since(began))
 	l.handOut(e)
+}
+
+// allowed brings an engine up if the hooks let it, and tells them how that went.
+func (l *Launcher) allowed(ctx context.Context, e *entry, req Request) error {
+	if l.opt.Hooks.Start == nil {
+		return l.bringUp(ctx, e, req)
+	}
+	end, err := l.opt.Hooks.Start(e.place.key)
+	if err != nil {
+		return err
+	}
+	err = l.bringUp(ctx, e, req)
+	end(req.User, err)
+	return err
 }
 
 // inSteps says where the time of a start went, if its cluster can tell.

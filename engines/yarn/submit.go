@@ -90,7 +90,7 @@ func (c *Cluster) stage(ctx context.Context, l engines.Launch, id string) (appli
 	if err != nil {
 		return application{}, err
 	}
-	site := Site{Queue: c.opt.Queue, DriverLabel: c.opt.DriverLabel, ExecutorLabel: c.opt.ExecutorLabel, Viewer: c.opt.User,
+	site := Site{Queue: cmp.Or(l.Conf["spark.yarn.queue"], c.opt.Queue), DriverLabel: c.opt.DriverLabel, ExecutorLabel: c.opt.ExecutorLabel, Viewer: c.opt.User,
 		Tags: []string{c.opt.Instance, markOf(l)}, Resources: append([]Resource{libs}, brought...), HadoopConf: c.opt.Hadoop.Files}
 	if l.Program == nil {
 		site.Port = c.port(l.Tag)

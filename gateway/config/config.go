@@ -28,6 +28,7 @@ type Config struct {
 	Limits        Limits             `koanf:"limits"`
 	Spool         Spool              `koanf:"spool"`
 	Engine        Engine             `koanf:"engine"`
+	Route         Route              `koanf:"route"`
 	Spark         Spark              `koanf:"spark"`
 	Profiles      map[string]Profile `koanf:"profiles"`
 	Runtimes      map[string]Runtime `koanf:"runtimes"`
@@ -156,6 +157,14 @@ type Engine struct {
 	Conf         map[string]string `koanf:"conf" help:"Spark settings of every engine. In the environment: key=value,key=value."`
 }
 
+// Route is how the cluster of each statement is chosen.
+type Route struct {
+	File        string `koanf:"file" help:"File of rules (docs/routing.md); a new one is used without a restart, if it is valid. Empty: the cluster that a client names, or engine.cluster."`
+	Record      bool   `koanf:"record" help:"Record every decision in data_dir/routes.jsonl, for sluice route replay: what a statement touches, not its text."`
+	RecordSize  Bytes  `koanf:"record_size" help:"Begin a new file when this one is so large; the old one is kept beside it, with the time in its name."`
+	RecordFiles int    `koanf:"record_files" help:"Old files kept; 0 is all of them."`
+}
+
 // Spark is the distribution that local engines run from.
 type Spark struct {
 	Home     string `koanf:"home" help:"A Spark distribution of your own. Empty: SPARK_HOME, or the version below, fetched once."`
@@ -267,6 +276,7 @@ func Default() Config {
 		Audit:         Audit{Store: true, Keep: 30 * 24 * time.Hour, FileSize: 100 << 20, Files: 10, Statements: "full", MaxStatement: 64 << 10, Buffer: 64 << 20},
 		Session:       Session{IdleTimeout: 6 * time.Hour, OperationIdleTimeout: 3 * time.Hour, LogLines: 10_000},
 		Limits:        Limits{OperationsPerSession: 1000, Waiting: 1000},
+		Route:         Route{Record: true, RecordSize: 64 << 20, RecordFiles: 4},
 		Spool:         Spool{Memory: 8 << 20, Disk: 20 << 30, TotalMemory: 256 << 20, TotalDisk: 100 << 30},
 		Engine:        Engine{Cluster: "local", ShareLevel: "user", StartTimeout: 5 * time.Minute, IdleTimeout: 30 * time.Minute, Lease: time.Minute, Memory: "1g", Conf: map[string]string{}},
 		Spark:         Spark{Version: "4.3.0"},

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // key is one setting, found by walking the Config type: path, type and help have no other home.
@@ -156,31 +158,11 @@ func typeName(t reflect.Type) string {
 func nearest(word string, candidates []string) string {
 	best, distance := "", len(word)/2+2
 	for _, c := range candidates {
-		if d := editDistance(word, c); d < distance {
+		if d := levenshtein.ComputeDistance(word, c); d < distance {
 			best, distance = c, d
 		}
 	}
 	return best
-}
-
-// editDistance is Levenshtein's.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		before := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			before, row[j] = row[j], min(row[j]+1, row[j-1]+1, before+cost)
-		}
-	}
-	return row[len(b)]
 }
 
 func didYouMean(word string, candidates []string) string {

@@ -81,6 +81,7 @@ func loadFile(k *koanf.Koanf, values map[string]any) error {
 // expand makes the paths absolute.
 func (c *Config) expand() (err error) {
 	paths := []*string{&c.DataDir, &c.Spool.Dir, &c.Auth.File, &c.TLS.Cert, &c.TLS.Key, &c.TLS.ClientCA, &c.Spark.Home, &c.Spark.JavaHome}
+	paths = append(paths, &c.Route.File)
 	if c.Audit.File != "stdout" && c.Audit.File != "stderr" {
 		paths = append(paths, &c.Audit.File)
 	}

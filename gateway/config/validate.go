@@ -6,11 +6,15 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sluicedata/sluice/router/cases"
+	"github.com/sluicedata/sluice/router/rules"
 )
 
 // Validate returns everything that is wrong with a configuration, each with the path of its key.
@@ -48,6 +52,7 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	c.Audit.validate(wrong)
+	c.validateRoute(wrong)
 	if c.Secret != "" && len(c.Secret) < 32 {
 		wrong("secret", "must have at least 32 characters")
 	}
@@ -73,6 +78,26 @@ func (c Config) Validate() error {
 		wrong("engine.cluster", "there is no cluster %q; clusters are %s%s", c.Engine.Cluster, strings.Join(names, ", "), didYouMean(c.Engine.Cluster, names))
 	}
 	return errors.Join(errs...)
+}
+
+// validateRoute reads the rules as the gateway will.
+func (c Config) validateRoute(wrong complaint) {
+	if c.Route.RecordSize < 1<<20 {
+		wrong("route.record_size", "%s is less than 1MiB", c.Route.RecordSize)
+	}
+	if c.Route.File == "" {
+		return
+	}
+	text, err := os.ReadFile(c.Route.File)
+	if err == nil {
+		_, err = rules.Load(text, slices.Sorted(maps.Keys(c.Clusters)))
+		if err != nil {
+			err = cases.InFile(c.Route.File, err)
+		}
+	}
+	if err != nil {
+		wrong("route.file", "%v", err)
+	}
 }
 
 // complaint takes what is wrong with a key.

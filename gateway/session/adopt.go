@@ -121,6 +121,7 @@ func (o *Operation) reopen() bool {
 func (o *Operation) goOn(ctx context.Context) error {
 	o.log.Say("The gateway that ran this statement is gone; this one goes on with it")
 	ran := o.rec.EngineID
+	o.what = nil
 	err := o.onEngine(ctx, func(ctx context.Context, remote engines.Session) error {
 		if o.rec.EngineID != ran {
 			return fmt.Errorf("%w: engine %s ended with the gateway", engines.ErrLost, ran)
@@ -144,6 +145,8 @@ func (o *Operation) goOn(ctx context.Context) error {
 	}
 	if st := parse(o.text); st.reads() && o.fetched == 0 && o.spool.Restart() {
 		o.log.Say("Its engine has not seen it; it only reads, and begins now")
+		what := o.Session.facts(st.text)
+		o.what = &what
 		return o.runOnEngine(ctx, st)
 	}
 	return errNotSeen
@@ -183,7 +186,7 @@ func (o *Operation) SetFetched(ctx context.Context, rows int64) {
 
 func (s *Session) fromRecord(ctx context.Context, rec store.Operation) *Operation {
 	o := &Operation{
-		ID: rec.ID, Secret: rec.Secret, Kind: Kind(rec.Kind), Session: s, text: rec.Statement, rec: rec, fetched: rec.Fetched,
+		ID: rec.ID, Secret: rec.Secret, Kind: Kind(rec.Kind), Session: s, text: rec.Statement, what: &metadata, rec: rec, fetched: rec.Fetched,
 		log: &Log{limit: s.manager.opt.LogLines}, done: make(chan struct{}), changed: make(chan struct{}),
 		spool: s.manager.spool.New(rec.ID), snap: Snapshot{State: Pending, Created: rec.CreatedAt}, seen: time.Now(),
 	}

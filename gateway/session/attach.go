@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/router/sql"
 )
 
 // engineID is the engine that knows the session now, or empty.
@@ -24,8 +25,9 @@ func (s *Session) engineID() string {
 // hasEngine says whether an engine knows the session now. Without one, what needs none is answered here.
 func (s *Session) hasEngine() bool { return s.engineID() != "" }
 
-// onEngine returns the session's engine, acquiring one and opening a session on it if there is none.
-func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Session, *launch.Lease, error) {
+// onEngine returns the session's engine for a statement, acquiring one and opening a session on it if there is none, or if
+// the router wants it elsewhere.
+func (s *Session) onEngine(ctx context.Context, what *sql.Facts, report func(string)) (engines.Session, *launch.Lease, error) {
 	select {
 	case s.engine <- struct{}{}:
 	case <-ctx.Done():
@@ -38,10 +40,14 @@ func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Se
 	}
 	if s.remote != nil && s.lease.Draining() && s.running() <= 1 { // this one
 		report("The session's engine is to end; the session goes on with another one")
-		_ = s.remote.Close(ctx)
-		s.detach()
+		s.leave(ctx)
+	}
+	to, wanted, err := s.settle(ctx, what, nil, report)
+	if err != nil {
+		return nil, nil, err
 	}
 	if s.remote != nil {
+		s.setPlace(to)
 		return s.remote, s.lease, nil
 	}
 	if max, n := int64(s.manager.opt.Limits.Waiting), s.manager.waiting.Add(1); max > 0 && n > max {
@@ -49,15 +55,26 @@ func (s *Session) onEngine(ctx context.Context, report func(string)) (engines.Se
 		return nil, nil, limitError("waiting", int(max), "too many statements wait for engines to start; try again in a moment")
 	}
 	defer s.manager.waiting.Add(-1)
+	var avoid []string
 	for try := 1; ; try++ {
-		err := s.acquire(ctx, report)
-		if err == nil {
+		err := s.acquire(ctx, to, wanted, report)
+		switch {
+		case err == nil:
 			return s.remote, s.lease, nil
-		}
-		if !errors.Is(err, errLostAtOnce) || try == maxTries {
+		case try == maxTries:
+			return nil, nil, err
+		case errors.Is(err, engines.ErrAway):
+			report(fmt.Sprintf("Cluster %s is away, and nothing was sent: %v", to.key.Cluster, err))
+			avoid = append(avoid, to.key.Cluster)
+		case errors.Is(err, errLostAtOnce):
+			report("The engine was lost before the statement reached it; looking for another one")
+		default:
 			return nil, nil, err
 		}
-		report("The engine was lost before the statement reached it; looking for another one")
+		var again error
+		if to, wanted, again = s.settle(ctx, what, avoid, report); again != nil {
+			return nil, nil, fmt.Errorf("%w (and: %w)", again, err)
+		}
 	}
 }
 
@@ -71,23 +88,14 @@ const lastWords = 5 * time.Second
 var errLostAtOnce = errors.New("the engine was lost before it was used")
 
 // acquire gets an engine and opens the session there; the caller holds s.engine.
-func (s *Session) acquire(ctx context.Context, report func(string)) error {
-	rec := s.record()
-	decision, err := s.manager.opt.Route(rec.User, rec.Conf[ClusterKey])
+func (s *Session) acquire(ctx context.Context, to place, wanted launch.Request, report func(string)) error {
+	starting, started := s.untilAway(ctx, to.key.Cluster)
+	lease, err := s.manager.opt.Engines.Acquire(starting, wanted, report)
+	started()
 	if err != nil {
 		return err
 	}
-	report(fmt.Sprintf("Routed to cluster %s: %s", decision.Cluster, decision.Reason))
-	req, err := s.manager.share(s.ID, s.Identity, rec.Conf)
-	if err != nil {
-		return err
-	}
-	req.Key.Cluster, req.Conf = decision.Cluster, engineConf(rec.Conf)
-	lease, err := s.manager.opt.Engines.Acquire(ctx, req, report)
-	if err != nil {
-		return err
-	}
-	s.setPlace(place{lease.Key(), decision.Reason})
+	s.setPlace(to)
 	err = s.attach(ctx, lease, report)
 	lost := lease.Err()
 	switch {
@@ -184,10 +192,7 @@ func (s *Session) leaveDraining(ctx context.Context) {
 	}
 	defer func() { <-s.engine }()
 	if s.remote != nil && s.lease.Draining() && s.running() == 0 {
-		ctx, cancel := context.WithTimeout(ctx, lastWords) // an engine that does not answer is left all the same
-		defer cancel()
-		_ = s.remote.Close(ctx)
-		s.detach()
+		s.leave(ctx)
 		s.log.Info("session left an engine that is to end")
 	}
 }

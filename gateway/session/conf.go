@@ -13,11 +13,16 @@ import (
 
 	"github.com/sluicedata/sluice/engines/launch"
 	"github.com/sluicedata/sluice/gateway/auth"
+	"github.com/sluicedata/sluice/router"
 )
 
 // What a client says to the gateway among its settings.
 const (
 	ClusterKey   = "sluice.cluster"           // the cluster of its session
+	QueueKey     = "sluice.queue"             // the queue of it
+	WorkKey      = "sluice.work"              // kind of work: interactive or etl
+	TagsKey      = "sluice.tags"              // words for the router's rules, with commas between them
+	ClientKey    = "sluice.client"            // what the client is
 	ShareKey     = "sluice.engine.share"      // the share level of its engine
 	ShareNameKey = "sluice.engine.share.name" // parts engines of one owner
 	ProfileKey   = "sluice.profile"           // a named bundle of settings
@@ -148,6 +153,9 @@ func checkConf(conf map[string]string) error {
 				return fmt.Errorf("%s: %w", key, err)
 			}
 		}
+	}
+	if work, said := conf[WorkKey]; said && !slices.Contains(router.Works, work) {
+		return fmt.Errorf("%s: %q is not one of %s", WorkKey, work, strings.Join(router.Works, ", "))
 	}
 	if text, said := conf[RetryKey]; said {
 		if _, err := strconv.ParseBool(text); err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/sluicedata/sluice/gateway/auth"
 	"github.com/sluicedata/sluice/gateway/spool"
 	"github.com/sluicedata/sluice/gateway/store"
-	"github.com/sluicedata/sluice/router"
+	"github.com/sluicedata/sluice/router/rules"
 )
 
 // ErrNoSession and ErrNoOperation say that there is no such handle for this caller.
@@ -39,12 +39,11 @@ type Options struct {
 	Engines *launch.Launcher
 	Kind    engines.Kind // of engine that runs SQL
 	// ShareLevel is whom a session shares its engine with, if its client does not say.
-	ShareLevel launch.Level
-	Profiles   map[string]Profile
-	Limits     Limits
-	Runtimes   []string // what sluice.runtime may name
-	// Route picks the cluster of a session; wish is what its client named.
-	Route                func(user, wish string) (router.Decision, error)
+	ShareLevel           launch.Level
+	Profiles             map[string]Profile
+	Limits               Limits
+	Runtimes             []string // what sluice.runtime may name
+	Router               Router
 	Spool                spool.Limits
 	LogLines             int
 	QueryTimeout         time.Duration
@@ -143,11 +142,16 @@ func (m *Manager) prepare(s *Session) error {
 	if err := checkConf(conf); err != nil {
 		return err
 	}
-	if _, err := m.opt.Route(s.Identity.User, conf[ClusterKey]); err != nil {
+	r, _, err := s.request(nothing)
+	if err != nil || r.Cluster == "" {
 		return err
 	}
-	_, err = m.share(s.ID, s.Identity, conf)
-	return err
+	_, err = m.opt.Router.Route(r)
+	var no *rules.Refusal
+	if errors.As(err, &no) && no.ForNow {
+		return nil // it may have passed when an engine is wanted
+	}
+	return refusedRoute(err)
 }
 
 // Session finds a session that the caller may use; mine says whether it may.

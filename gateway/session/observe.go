@@ -36,8 +36,10 @@ type Done struct {
 
 // place is where a session's engine is, and why there.
 type place struct {
-	key   launch.Key
-	route string
+	key      launch.Key
+	route    string
+	rule     uint64 // that led there
+	priority int
 }
 
 func (s *Session) setPlace(p place) {

@@ -12,6 +12,7 @@ import (
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/gateway/spool"
 	"github.com/sluicedata/sluice/gateway/store"
+	"github.com/sluicedata/sluice/router/sql"
 )
 
 // State is where an operation stands. The names are HiveServer2's.
@@ -71,6 +72,7 @@ type Operation struct {
 	Session *Session
 
 	text   string
+	what   *sql.Facts      // for the router; nil if it runs already, where it does; owned by the goroutine
 	rec    store.Operation // owned by the goroutine that runs the operation
 	spool  *spool.Spool
 	log    *Log

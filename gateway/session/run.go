@@ -118,6 +118,11 @@ func (o *Operation) outcome(err error) (State, *Failure) {
 
 // runStatement answers what needs no engine if the session has none, and otherwise runs the text on one.
 func (o *Operation) runStatement(ctx context.Context, st statement) error {
+	if st.verb == explainRoute {
+		return o.explain(st.name)
+	}
+	what := o.Session.facts(st.text)
+	o.what = &what
 	if !o.Session.hasEngine() && len(o.rec.Overlay) == 0 {
 		if done := o.answer(ctx, st); done {
 			return nil
@@ -201,7 +206,7 @@ func (o *Operation) give(b arrow.RecordBatch) {
 
 // onEngine runs f with the session's engine, and ends f's context when that engine is gone.
 func (o *Operation) onEngine(ctx context.Context, f func(context.Context, engines.Session) error) error {
-	remote, lease, err := o.Session.onEngine(ctx, o.log.Say)
+	remote, lease, err := o.Session.onEngine(ctx, o.what, o.log.Say)
 	if err != nil {
 		return err
 	}
@@ -356,14 +361,20 @@ func (o *Operation) onProgress(p engines.Progress) {
 }
 
 func textRecord(columns, values []string) arrow.RecordBatch {
+	return textRecords(columns, [][]string{values})
+}
+
+func textRecords(columns []string, rows [][]string) arrow.RecordBatch {
 	fields := make([]arrow.Field, len(columns))
 	for i, c := range columns {
 		fields[i] = arrow.Field{Name: c, Type: arrow.BinaryTypes.String}
 	}
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
 	defer b.Release()
-	for i, v := range values {
-		b.Field(i).(*array.StringBuilder).Append(v)
+	for _, values := range rows {
+		for i, v := range values {
+			b.Field(i).(*array.StringBuilder).Append(v)
+		}
 	}
 	return b.NewRecordBatch()
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/sluicedata/sluice/gateway/replica"
 	"github.com/sluicedata/sluice/gateway/spool"
 	"github.com/sluicedata/sluice/gateway/store"
-	"github.com/sluicedata/sluice/router"
+	"github.com/sluicedata/sluice/tests/sim"
 )
 
 // world is a cluster with engines that a test plays: what they were asked, and what they answer.
@@ -163,10 +163,8 @@ func play(t *testing.T, change ...func(*Options)) (*world, *Manager) {
 	l := launch.New(launch.Options{Clusters: map[string]engines.Cluster{"c": w}, Drivers: map[engines.Kind]engines.Driver{"spark": w}, Store: replica.Engines{Replica: r},
 		StartTimeout: time.Minute, IdleTimeout: time.Hour, Lease: time.Minute, Log: log})
 	opt := Options{Store: st, Replica: r.ID, Engines: l, Kind: "spark", ShareLevel: launch.User, LogLines: 100, IdleTimeout: time.Hour, OperationIdleTimeout: time.Hour, Log: log,
-		Spool: spool.Limits{Dir: t.TempDir(), Memory: 1 << 20, Disk: 1 << 20, TotalMemory: 1 << 20, TotalDisk: 1 << 20},
-		Route: func(user, wish string) (router.Decision, error) {
-			return router.Named{Default: "c"}.Pick(router.Request{User: user, Cluster: wish}, []router.State{{Name: "c"}})
-		}}
+		Spool:  spool.Limits{Dir: t.TempDir(), Memory: 1 << 20, Disk: 1 << 20, TotalMemory: 1 << 20, TotalDisk: 1 << 20},
+		Router: sim.NewRouter("c")}
 	for _, c := range change {
 		c(&opt)
 	}

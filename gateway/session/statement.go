@@ -16,20 +16,21 @@ type statement struct {
 	key   string // of SET and RESET
 	value string // of SET
 	shown string // of SET: the key that Spark answers with, if it is another
-	name  string // of USE: as written, quotes included; of a ping: its column
+	name  string // of USE: as written, quotes included; of a ping: its column; of EXPLAIN ROUTE: the statement
 }
 
 type verb int
 
 const (
-	other      verb = iota
-	query           // surely rows and nothing else: SELECT, VALUES, TABLE
-	ping            // SELECT 1 [AS name]: what pools, schedulers and dbt send to see whether somebody is there
-	setValue        // SET key = value
-	setShow         // SET key
-	reset           // RESET, with or without a key
-	useSchema       // USE [DATABASE|SCHEMA|NAMESPACE] name
-	useCatalog      // USE CATALOG name, SET CATALOG name
+	other        verb = iota
+	query             // surely rows and nothing else: SELECT, VALUES, TABLE
+	ping              // SELECT 1 [AS name]: what pools, schedulers and dbt send to see whether somebody is there
+	setValue          // SET key = value
+	setShow           // SET key
+	reset             // RESET, with or without a key
+	useSchema         // USE [DATABASE|SCHEMA|NAMESPACE] name
+	useCatalog        // USE CATALOG name, SET CATALOG name
+	explainRoute      // EXPLAIN ROUTE statement: ours, no engine sees it
 )
 
 // parse reads the head of a statement.
@@ -49,6 +50,10 @@ func parse(text string) statement {
 		}
 	case "VALUES", "TABLE":
 		st.verb = query
+	case "EXPLAIN":
+		if word, what := nextWord(rest); strings.EqualFold(word, "ROUTE") && strings.TrimSpace(what) != "" {
+			st.verb, st.name = explainRoute, strings.TrimSpace(what)
+		}
 	case "SET":
 		st.set(rest)
 	case "RESET":
@@ -80,7 +85,7 @@ var writing = regexp.MustCompile(`(?i)\b(INSERT|UPDATE|DELETE|MERGE)\b`)
 
 // reads says that a statement surely changes nothing.
 func (st statement) reads() bool {
-	if st.verb == query || st.verb == ping || st.verb == setShow {
+	if st.verb == query || st.verb == ping || st.verb == setShow || st.verb == explainRoute {
 		return true
 	}
 	word, _ := nextWord(st.text)

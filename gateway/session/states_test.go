@@ -23,7 +23,6 @@ import (
 	"github.com/sluicedata/sluice/gateway/session"
 	"github.com/sluicedata/sluice/gateway/spool"
 	"github.com/sluicedata/sluice/gateway/store"
-	"github.com/sluicedata/sluice/router"
 	"github.com/sluicedata/sluice/tests/sim"
 )
 
@@ -47,10 +46,8 @@ func serve(t *testing.T, w *sim.World, dir string, change ...func(*session.Optio
 		Store: replica.Engines{Replica: r}, StartTimeout: time.Minute, IdleTimeout: time.Hour, Lease: time.Minute, Log: log})
 	opt := session.Options{Store: st, Replica: r.ID, Engines: l, Kind: "spark", ShareLevel: launch.User, LogLines: 100,
 		IdleTimeout: 6 * time.Hour, OperationIdleTimeout: 3 * time.Hour, Log: log,
-		Spool: spool.Limits{Dir: dir, Memory: 1 << 20, Disk: 1 << 20, TotalMemory: 1 << 20, TotalDisk: 1 << 20},
-		Route: func(user, wish string) (router.Decision, error) {
-			return router.Named{Default: "c"}.Pick(router.Request{User: user, Cluster: wish}, []router.State{{Name: "c"}})
-		}}
+		Spool:  spool.Limits{Dir: dir, Memory: 1 << 20, Disk: 1 << 20, TotalMemory: 1 << 20, TotalDisk: 1 << 20},
+		Router: sim.NewRouter("c")}
 	for _, c := range change {
 		c(&opt)
 	}

@@ -17,7 +17,7 @@ const module = "github.com/sluicedata/sluice/"
 
 // rules say what each room may import of ours. A room that is not here may import nothing, so a new one needs a line.
 var rules = map[string][]string{
-	"cmd/sluice":              {"gateway", "gateway/auth", "gateway/config", "engines/local", "engines/spark/dist"},
+	"cmd/sluice":              {"gateway", "gateway/auth", "gateway/config", "gateway/route", "engines/local", "engines/spark/dist", "router", "router/cases", "router/replay", "router/rules"},
 	"engines":                 {},
 	"engines/hadoop":          {},
 	"engines/files":           {"engines"},
@@ -30,20 +30,28 @@ var rules = map[string][]string{
 	"engines/spark/dist":      {},
 	"engines/yarn":            {"engines", "engines/files", "engines/hadoop", "engines/kept"},
 	"gateway": {"engines", "engines/hadoop", "engines/kept", "engines/kube", "engines/launch", "engines/local", "engines/spark", "engines/spark/dist", "engines/yarn", "gateway/auth",
-		"gateway/config", "gateway/event", "gateway/hs2", "gateway/ops", "gateway/reload", "gateway/replica", "gateway/session", "gateway/spool", "gateway/store", "router"},
+		"gateway/config", "gateway/event", "gateway/hs2", "gateway/ops", "gateway/reload", "gateway/replica", "gateway/rest", "gateway/route", "gateway/session", "gateway/spool", "gateway/store",
+		"router", "router/rules", "router/watch"},
 	"gateway/auth":     {"gateway/reload"},
-	"gateway/config":   {"gateway/auth"},
+	"gateway/config":   {"gateway/auth", "router/cases", "router/rules"},
 	"gateway/event":    {"gateway/store"},
 	"gateway/hs2":      {"gateway/auth", "gateway/hs2/tcli", "gateway/session"},
 	"gateway/hs2/tcli": {},
 	"gateway/ops":      {"gateway/auth"},
 	"gateway/reload":   {},
 	"gateway/replica":  {"engines", "engines/launch", "gateway/store"},
-	"gateway/session":  {"engines", "engines/launch", "gateway/auth", "gateway/spool", "gateway/store", "router"},
+	"gateway/rest":     {"gateway/auth", "gateway/route", "router", "router/cases", "router/rules"},
+	"gateway/route":    {"gateway/reload", "gateway/store", "router", "router/cases", "router/replay", "router/rules", "router/watch"},
+	"gateway/session":  {"engines", "engines/launch", "gateway/auth", "gateway/spool", "gateway/store", "router", "router/rules", "router/sql"},
 	"gateway/spool":    {},
 	"gateway/store":    {},
-	"router":           {},
+	"router":           {"router/sql"},
+	"router/cases":     {"router", "router/rules", "router/sql"},
+	"router/policy":    {"router"},
+	"router/replay":    {"router", "router/rules"},
+	"router/rules":     {"router", "router/policy", "router/sql"},
 	"router/sql":       {},
+	"router/watch":     {"router"},
 }
 
 type goPackage struct {

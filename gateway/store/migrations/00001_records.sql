@@ -14,6 +14,22 @@ CREATE TABLE agreements (
   value TEXT NOT NULL
 );
 
+-- What administrators have said to all gateways, by a name such as drain/CLUSTER.
+CREATE TABLE settings (
+  name    TEXT PRIMARY KEY,
+  value   TEXT NOT NULL,
+  said_by TEXT NOT NULL,
+  said_at BIGINT NOT NULL
+);
+
+-- The versions of the rules of the router, by the hash of their text.
+CREATE TABLE rules (
+  version   TEXT PRIMARY KEY,
+  name      TEXT NOT NULL,
+  body      BYTEA NOT NULL,
+  loaded_at BIGINT NOT NULL
+);
+
 CREATE TABLE sessions (
   id             TEXT PRIMARY KEY,
   replica        TEXT NOT NULL,

@@ -1,0 +1,90 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+	"gopkg.in/natefinch/lumberjack.v2"
+
+	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/gateway/config"
+	"github.com/sluicedata/sluice/gateway/route"
+	"github.com/sluicedata/sluice/router"
+	"github.com/sluicedata/sluice/router/watch"
+)
+
+// clusterNames are the clusters in the order of the router's snapshots.
+func clusterNames(cfg config.Config) []string { return slices.Sorted(maps.Keys(cfg.Clusters)) }
+
+func (g *Gateway) newRouter(ctx context.Context) (err error) {
+	var known []watch.Cluster
+	for _, name := range clusterNames(g.cfg) {
+		c := watch.Cluster{Name: name, Kind: g.cfg.Clusters[name].Kind}
+		if c.Kind == "yarn" {
+			c.Queue = queueOf(g.cfg.Clusters[name].YARN)
+		}
+		known = append(known, c)
+	}
+	g.watch = watch.New(known)
+	if g.cfg.Route.Record {
+		g.record = &lumberjack.Logger{Filename: filepath.Join(g.cfg.DataDir, "routes.jsonl"), MaxSize: int(g.cfg.Route.RecordSize >> 20), MaxBackups: g.cfg.Route.RecordFiles}
+		g.recorder = route.NewRecorder(g.record, g.log)
+	}
+	g.router, err = route.New(ctx, route.Options{
+		Watch: g.watch, File: g.cfg.Route.File, Standard: g.cfg.Engine.Cluster, Store: g.store, Record: g.recorder,
+		Decided: g.metrics.decided, Changed: g.metrics.rules, Log: g.log,
+	})
+	return err
+}
+
+// runRouter runs the router and what it knows of the clusters.
+func (g *Gateway) runRouter(ctx context.Context, all *errgroup.Group) {
+	all.Go(func() error { return g.router.Run(ctx) })
+	if g.recorder != nil {
+		all.Go(func() error { return g.recorder.Run(ctx) })
+	}
+	for name, c := range g.clusters {
+		if m, ok := c.(engines.Measurer); ok {
+			all.Go(func() error {
+				if err := m.WatchCapacity(ctx, func(c engines.Capacity, err error) { g.read(name, c, err) }); err != nil && ctx.Err() == nil {
+					return fmt.Errorf("watch the capacity of cluster %s: %w", name, err)
+				}
+				return nil
+			})
+		}
+	}
+}
+
+// read passes what a cluster tells of its room on to the router.
+func (g *Gateway) read(name string, c engines.Capacity, err error) {
+	if err != nil {
+		g.watch.Silent(name, err)
+		return
+	}
+	s := router.State{Known: c.Known, Total: router.Room(c.Total), Free: router.Room(c.Free), Waiting: c.Waiting, Drivers: c.Drivers, MaxDrivers: c.MaxDrivers}
+	if c.Queues != nil {
+		s.Queues = make(map[string]router.Queue, len(c.Queues))
+		for path, q := range c.Queues {
+			s.Queues[path] = router.Queue{Accepts: q.Accepts, Free: router.Room(q.Free), Drivers: router.Room(q.Drivers), Waiting: q.Waiting}
+		}
+	}
+	g.watch.Read(name, s)
+}
+
+// tried adds the router to the hooks of the launcher: it allows starts, and hears how they went.
+func (g *Gateway) tried(h launch.Hooks) launch.Hooks {
+	h.Start = func(key launch.Key) (func(string, error), error) {
+		end, err := g.watch.Start(key.Cluster)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", engines.ErrAway, err)
+		}
+		return func(user string, err error) { end(user, err, errors.Is(err, engines.ErrAway)) }, nil
+	}
+	return h
+}
