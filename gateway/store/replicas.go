@@ -58,7 +58,7 @@ func (s *Store) TakeOver(ctx context.Context, dead, heir string, silent time.Dur
 			return err
 		}
 		taken = true
-		return bequeath(ctx, tx, dead, heir, s.now)
+		return s.bequeath(ctx, tx, dead, heir)
 	})
 	return taken && err == nil, err
 }
@@ -70,7 +70,7 @@ func (s *Store) Leave(ctx context.Context, id string) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM replicas WHERE id=$1`, id); err != nil {
 			return err
 		}
-		return bequeath(ctx, tx, id, nobody, s.now)
+		return s.bequeath(ctx, tx, id, nobody)
 	})
 }
 
@@ -79,11 +79,12 @@ const nobody = ""
 
 // Inherit makes the engines of nobody those of an heir.
 func (s *Store) Inherit(ctx context.Context, heir string) error {
-	return s.inTx(ctx, func(ctx context.Context, tx *sql.Tx) error { return bequeath(ctx, tx, nobody, heir, s.now) })
+	return s.inTx(ctx, func(ctx context.Context, tx *sql.Tx) error { return s.bequeath(ctx, tx, nobody, heir) })
 }
 
 // bequeath gives what one replica owns to another. Engines that only the first one held are unheld from now on.
-func bequeath(ctx context.Context, tx *sql.Tx, from, to, now string) error {
+func (s *Store) bequeath(ctx context.Context, tx *sql.Tx, from, to string) error {
+	now := s.now
 	for _, q := range []struct {
 		query string
 		args  []any
@@ -98,7 +99,7 @@ func bequeath(ctx context.Context, tx *sql.Tx, from, to, now string) error {
 			return err
 		}
 	}
-	return nil
+	return s.bequeathPortions(ctx, tx, from, to)
 }
 
 // Agree proposes a value on which all gateways on the database must agree, and returns the one that was first.

@@ -45,6 +45,7 @@ type dialect struct {
 	goose     goose.Dialect
 	now       string // microseconds since the epoch
 	forUpdate string // keeps others from changing what was selected
+	forShare  string // keeps others from removing it
 	options   []goose.ProviderOption
 }
 
@@ -80,7 +81,7 @@ func open(ctx context.Context, at string) (*Store, error) {
 		if lerr != nil {
 			return nil, lerr
 		}
-		s.dialect = dialect{goose: goose.DialectPostgres, forUpdate: " FOR UPDATE",
+		s.dialect = dialect{goose: goose.DialectPostgres, forUpdate: " FOR UPDATE", forShare: " FOR KEY SHARE",
 			now:     "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
 			options: []goose.ProviderOption{goose.WithSessionLocker(locker)}} // replicas may start together
 		if s.db, err = sql.Open("pgx", at); err == nil {

@@ -30,6 +30,27 @@ CREATE TABLE rules (
   loaded_at BIGINT NOT NULL
 );
 
+-- What gateways hold of limits that they share. The rows of limits are locked while a portion changes.
+CREATE TABLE limits (
+  name TEXT PRIMARY KEY
+);
+CREATE TABLE portions (
+  name      TEXT NOT NULL,
+  replica   TEXT NOT NULL,
+  amount    BIGINT NOT NULL,
+  wanted_at BIGINT NOT NULL,
+  PRIMARY KEY (name, replica)
+);
+CREATE INDEX portions_replica ON portions (replica);
+CREATE INDEX portions_wanted ON portions (wanted_at);
+
+-- Buckets of rates, with what is in them at a time.
+CREATE TABLE buckets (
+  name    TEXT PRIMARY KEY,
+  tokens  DOUBLE PRECISION NOT NULL,
+  used_at BIGINT NOT NULL
+);
+
 CREATE TABLE sessions (
   id             TEXT PRIMARY KEY,
   replica        TEXT NOT NULL,
