@@ -19,7 +19,7 @@ import (
 	"github.com/sluicedata/sluice/tests/testbed"
 )
 
-var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{"hs2": hs2, "yarn": onYARN, "kubernetes": onKubernetes}
+var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{"hs2": hs2, "yarn": onYARN, "kubernetes": onKubernetes, "capacity": capacity}
 
 // notes are figures that this run cannot make.
 var notes = map[string]string{"hs2": `
