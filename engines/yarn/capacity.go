@@ -86,8 +86,9 @@ func (r *rm) promptly(ctx context.Context, path, user string, into any) error {
 		soon, cancel := context.WithTimeout(ctx, capacityPatience/time.Duration(len(r.addresses)))
 		err := r.ask(soon, http.MethodGet, at, path, user, nil, into)
 		cancel()
-		if err == nil {
-			return nil
+		var no *refusal
+		if err == nil || errors.As(err, &no) || errors.Is(err, errNoApp) {
+			return err
 		}
 		r.current.Add(1)
 		all = errors.Join(all, fmt.Errorf("ResourceManager %s: %w", at, err))

@@ -23,11 +23,9 @@ import (
 
 // told is what a cluster has told of its capacity last.
 type told struct {
-	mu     sync.Mutex
-	c      engines.Capacity
-	err    error
-	lost   time.Time // when an error was told last
-	events int
+	mu  sync.Mutex
+	c   engines.Capacity
+	err error
 }
 
 func (w *told) last() (engines.Capacity, error) {
@@ -47,10 +45,6 @@ func measure(t *testing.T, c *kubernetes.Cluster) *told {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.c, w.err = c, err
-			w.events++
-			if err != nil {
-				w.lost = time.Now()
-			}
 		})
 	}()
 	t.Cleanup(func() { cancel(); require.NoError(t, <-ended) })
@@ -183,6 +177,15 @@ func TestCapacity(t *testing.T) {
 	began = time.Now()
 	w.equal(t, "it is back", func(engines.Capacity) bool { return true })
 	t.Logf("it was told %.1f s after the API server was ready", time.Since(began).Seconds())
+
+	// One that takes requests and answers none.
+	began = time.Now()
+	kube.Freeze("apiserver")
+	testbed.Until(t, 20*time.Second, "it is told that the API server is silent", func() bool { _, err := w.last(); return err != nil })
+	silent := time.Since(began)
+	kube.Thaw("apiserver")
+	require.Less(t, silent, 10*time.Second)
+	w.equal(t, "it answers again", func(engines.Capacity) bool { return true })
 
 	p.quota("requests.memory", "1Gi")
 	testbed.Until(t, 10*time.Second, "the quota bounds it", func() bool {
