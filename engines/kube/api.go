@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// API is what a Cluster asks of a namespace.
+// API is what a Cluster asks of a namespace, and, to know how much room there is, of all of them.
 type API interface {
 	ListPods(context.Context, metav1.ListOptions) (*corev1.PodList, error)
 	WatchPods(context.Context, metav1.ListOptions) (watch.Interface, error)
@@ -25,6 +25,12 @@ type API interface {
 	CreateSecret(context.Context, *corev1.Secret, metav1.CreateOptions) error
 	GetSecret(ctx context.Context, name string) (*corev1.Secret, error)
 	ListEvents(context.Context, metav1.ListOptions) (*corev1.EventList, error)
+	ListQuotas(context.Context, metav1.ListOptions) (*corev1.ResourceQuotaList, error)
+
+	ListNodes(context.Context, metav1.ListOptions) (*corev1.NodeList, error)
+	WatchNodes(context.Context, metav1.ListOptions) (watch.Interface, error)
+	ListAllPods(context.Context, metav1.ListOptions) (*corev1.PodList, error)
+	WatchAllPods(context.Context, metav1.ListOptions) (watch.Interface, error)
 }
 
 // client is an API over client-go's REST client. Its typed clients would do the same; but they know every kind of object that
@@ -72,9 +78,13 @@ func (c client) ListPods(ctx context.Context, o metav1.ListOptions) (*corev1.Pod
 	return out, c.list(ctx, "pods", o, out)
 }
 
-func (c client) WatchPods(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+func (c client) watch(ctx context.Context, what string, o metav1.ListOptions) (watch.Interface, error) {
 	o.Watch = true
-	return c.rest.Get().Namespace(c.namespace).Resource("pods").VersionedParams(&o, parameters).Watch(ctx)
+	return c.rest.Get().Namespace(c.namespace).Resource(what).VersionedParams(&o, parameters).Watch(ctx)
+}
+
+func (c client) WatchPods(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	return c.watch(ctx, "pods", o)
 }
 
 func (c client) CreatePod(ctx context.Context, p *corev1.Pod, o metav1.CreateOptions) (*corev1.Pod, error) {
@@ -106,4 +116,30 @@ func (c client) GetSecret(ctx context.Context, name string) (*corev1.Secret, err
 func (c client) ListEvents(ctx context.Context, o metav1.ListOptions) (*corev1.EventList, error) {
 	out := &corev1.EventList{}
 	return out, c.list(ctx, "events", o, out)
+}
+
+func (c client) ListQuotas(ctx context.Context, o metav1.ListOptions) (*corev1.ResourceQuotaList, error) {
+	out := &corev1.ResourceQuotaList{}
+	return out, c.list(ctx, "resourcequotas", o, out)
+}
+
+// everywhere is the client of what is in no namespace, and of what is in any.
+func (c client) everywhere() client { return client{c.rest, ""} }
+
+func (c client) ListNodes(ctx context.Context, o metav1.ListOptions) (*corev1.NodeList, error) {
+	out := &corev1.NodeList{}
+	return out, c.everywhere().list(ctx, "nodes", o, out)
+}
+
+func (c client) WatchNodes(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	return c.everywhere().watch(ctx, "nodes", o)
+}
+
+func (c client) ListAllPods(ctx context.Context, o metav1.ListOptions) (*corev1.PodList, error) {
+	out := &corev1.PodList{}
+	return out, c.everywhere().list(ctx, "pods", o, out)
+}
+
+func (c client) WatchAllPods(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	return c.everywhere().watch(ctx, "pods", o)
 }

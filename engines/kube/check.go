@@ -41,6 +41,7 @@ func (c *Cluster) Check(ctx context.Context, plan func(engines.Platform) (engine
 	for _, runtime := range slices.Sorted(maps.Keys(c.opt.Images)) {
 		tell("a driver of "+c.opt.Images[runtime].Name, explain(c.tryDriver(soon, runtime, plan), c.path()))
 	}
+	c.checkCapacity(soon, tell)
 	c.checkKerberos(soon, tell)
 	for _, uri := range strings.Split(c.opt.Conf["spark.hadoop.hive.metastore.uris"], ",") {
 		if u, err := url.Parse(strings.TrimSpace(uri)); err == nil && u.Host != "" {

@@ -37,6 +37,7 @@ type Options struct {
 	Lease         time.Duration     // YARN ends an engine that is not renewed for so long
 	Ports         engines.Ports     // where engines listen; none lets each find a free port
 	Grace         time.Duration     // for how long a submission may take to arrive, until its files are taken for left over
+	Poll          time.Duration     // between two looks at how much room there is; 0 is 3 s
 	Logs          kept.Dir          // for the logs of drivers that have ended
 	Archives      map[string]string // by runtime: hdfs://…, Spark's jars, which are there already
 	Runtime       func(ctx context.Context, name string, report func(string)) (Runtime, error)

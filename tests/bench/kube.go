@@ -102,6 +102,8 @@ func (p *place) apply() error {
 		case *rbacv1.RoleBinding:
 			o.Subjects[0].Namespace = p.namespace
 			_, err = c.RbacV1().RoleBindings(p.namespace).Create(ctx, o, metav1.CreateOptions{})
+		case *rbacv1.ClusterRole:
+			_, err = c.RbacV1().ClusterRoles().Create(ctx, o, metav1.CreateOptions{})
 		case *schedulingv1.PriorityClass: // all namespaces have the same
 			_, err = c.SchedulingV1().PriorityClasses().Create(ctx, o, metav1.CreateOptions{})
 		default:

@@ -19,7 +19,9 @@ import (
 	"github.com/sluicedata/sluice/tests/testbed"
 )
 
-var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{"hs2": hs2, "yarn": onYARN, "kubernetes": onKubernetes, "router": onRouter}
+var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{
+	"hs2": hs2, "yarn": onYARN, "kubernetes": onKubernetes, "capacity": capacity, "router": onRouter,
+}
 
 // notes are figures that this run cannot make.
 var notes = map[string]string{"hs2": `

@@ -96,6 +96,8 @@ func (p *place) apply(change func(*rbacv1.Role)) {
 		case *rbacv1.RoleBinding:
 			o.Subjects[0].Namespace = p.namespace
 			_, err = c.RbacV1().RoleBindings(p.namespace).Create(ctx, o, metav1.CreateOptions{})
+		case *rbacv1.ClusterRole: // which gives nothing to anybody without a binding
+			_, err = c.RbacV1().ClusterRoles().Create(ctx, o, metav1.CreateOptions{})
 		case *schedulingv1.PriorityClass:
 			_, err = c.SchedulingV1().PriorityClasses().Create(ctx, o, metav1.CreateOptions{})
 		default:
