@@ -26,6 +26,7 @@ import (
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/kube"
 	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/gateway/admission"
 	"github.com/sluicedata/sluice/gateway/auth"
 	"github.com/sluicedata/sluice/gateway/config"
 	"github.com/sluicedata/sluice/gateway/hs2"
@@ -47,6 +48,7 @@ type Gateway struct {
 	replica   *replica.Replica
 	clusters  map[string]engines.Cluster
 	router    *route.Router
+	gate      *admission.Gate
 	watch     *watch.Watch
 	record    *lumberjack.Logger // of the router's decisions; nil if they are not recorded
 	recorder  *route.Recorder
@@ -100,6 +102,7 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	if err := g.newRouter(ctx); err != nil {
 		return nil, err
 	}
+	g.gate = g.newGate()
 	g.launcher = g.newLauncher(secret)
 	g.sessions = g.newSessions()
 	if err := g.keepWarm(); err != nil {
@@ -195,6 +198,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	engines.Go(func() error { return g.launcher.Run(engineCtx) })
 	engines.Go(func() error { return g.replica.Run(engineCtx) })
 	g.runRouter(engineCtx, &engines)
+	engines.Go(func() error { return g.gate.Run(engineCtx) })
 	sessions.Go(func() error { return g.sessions.Run(sessionCtx) })
 	front.Go(func() error { return g.hs2.Serve(frontCtx, g.thrift) })
 	front.Go(func() error {

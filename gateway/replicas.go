@@ -56,6 +56,9 @@ func (g *Gateway) remember() error {
 func (g *Gateway) adopt(ctx context.Context) error {
 	adopted, err := g.sessions.Adopt(ctx)
 	g.hs2.Adopted(adopted)
+	if err == nil {
+		err = g.gate.Adopted(ctx)
+	}
 	return err
 }
 

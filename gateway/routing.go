@@ -1,21 +1,26 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 	"gopkg.in/natefinch/lumberjack.v2"
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/gateway/admission"
 	"github.com/sluicedata/sluice/gateway/config"
 	"github.com/sluicedata/sluice/gateway/route"
+	"github.com/sluicedata/sluice/gateway/store"
 	"github.com/sluicedata/sluice/router"
+	"github.com/sluicedata/sluice/router/rules"
 	"github.com/sluicedata/sluice/router/watch"
 )
 
@@ -87,4 +92,28 @@ func (g *Gateway) tried(h launch.Hooks) launch.Hooks {
 		return func(user string, err error) { end(user, err, errors.Is(err, engines.ErrAway)) }, nil
 	}
 	return h
+}
+
+// newGate makes the gate of the limits in the rules. Alone on a store of its own the gateway has all of each limit.
+func (g *Gateway) newGate() *admission.Gate {
+	opt := admission.Options{Limits: g.router.Limits, Replica: g.replica.ID, Log: g.log}
+	if store.IsPostgres(g.cfg.Store.URL) {
+		opt.Store = g.store
+	}
+	return admission.New(opt)
+}
+
+// engineLimits are the limits that a new engine must fit into. The store counts the engines of all gateways.
+func (g *Gateway) engineLimits(cluster, queue, user string) (limits []store.EngineLimit, words string) {
+	columns := map[string]string{rules.PerUser: "user_name", rules.PerQueue: "queue", rules.PerPlace: "cluster", rules.Everybody: ""}
+	asked := admission.Ask{User: user, Queue: queue, Cluster: cluster}
+	var said []string
+	for owner, l := range admission.Holding(g.router.Limits(), asked, func(l rules.Limit) float64 { return float64(l.Engines) }) {
+		_, value, _ := strings.Cut(owner, "/")
+		limits = append(limits, store.EngineLimit{Column: columns[l.Scope], Value: value, Max: l.Engines})
+		said = append(said, fmt.Sprintf("%s may have %d", l, l.Engines))
+	}
+	slices.SortFunc(limits, func(a, b store.EngineLimit) int { return cmp.Compare(a.Column+"/"+a.Value, b.Column+"/"+b.Value) })
+	slices.Sort(said)
+	return limits, strings.Join(said, ", ")
 }

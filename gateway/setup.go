@@ -105,7 +105,7 @@ func derive(secret []byte, purpose string) []byte {
 func (g *Gateway) newLauncher(secret []byte) *launch.Launcher {
 	return launch.New(launch.Options{
 		Clusters: g.clusters, Drivers: map[engines.Kind]engines.Driver{spark.Kind: spark.Driver{}},
-		Store: replica.Engines{Replica: g.replica}, Secret: secret, Memory: g.cfg.Engine.Memory, Conf: g.cfg.Engine.Conf,
+		Store: replica.Engines{Replica: g.replica, Limits: g.engineLimits}, Secret: secret, Memory: g.cfg.Engine.Memory, Conf: g.cfg.Engine.Conf,
 		StartTimeout: g.cfg.Engine.StartTimeout, IdleTimeout: g.cfg.Engine.IdleTimeout, MaxLifetime: g.cfg.Engine.MaxLifetime,
 		DrainTimeout: g.cfg.Engine.DrainTimeout, Lease: g.cfg.Engine.Lease, Hooks: g.tried(g.metrics.launch()), Log: g.log,
 	})
@@ -113,7 +113,7 @@ func (g *Gateway) newLauncher(secret []byte) *launch.Launcher {
 
 func (g *Gateway) newSessions() *session.Manager {
 	return session.NewManager(session.Options{
-		Store: g.store, Replica: g.replica.ID, Engines: g.launcher, Kind: spark.Kind, ShareLevel: launch.Level(g.cfg.Engine.ShareLevel), Router: g.router,
+		Store: g.store, Replica: g.replica.ID, Engines: g.launcher, Kind: spark.Kind, ShareLevel: launch.Level(g.cfg.Engine.ShareLevel), Router: g.router, Gate: g.gate,
 		Profiles: profiles(g.cfg), Runtimes: slices.Sorted(maps.Keys(g.cfg.Runtimes)), Limits: session.Limits(g.cfg.Limits),
 		Spool: spool.Limits{Dir: g.spoolDir(), Memory: int64(g.cfg.Spool.Memory), Disk: int64(g.cfg.Spool.Disk),
 			TotalMemory: int64(g.cfg.Spool.TotalMemory), TotalDisk: int64(g.cfg.Spool.TotalDisk)},

@@ -47,6 +47,16 @@ type entry struct {
 	next      int
 }
 
+// tellOnce tells what was not told last.
+func (e *entry) tellOnce(text string) {
+	e.mu.Lock()
+	again := len(e.said) > 0 && e.said[len(e.said)-1] == text
+	e.mu.Unlock()
+	if !again {
+		e.tell(text)
+	}
+}
+
 func newEntry(at place, c engines.Cluster, d engines.Driver) *entry {
 	return &entry{place: at, cluster: c, driver: d, idleSince: time.Now(),
 		ready: make(chan struct{}), gone: make(chan struct{}), changed: make(chan struct{}), listeners: map[int]func(string){}, users: map[int]func(string){}}

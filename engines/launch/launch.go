@@ -48,6 +48,8 @@ var (
 	ErrFenced = errors.New("another gateway owns the engine by now")
 	// ErrNotClaimed says that there is no engine to be had under a key, or that one is not to be had any more.
 	ErrNotClaimed = errors.New("the engine is not to be had any more")
+	// ErrTooMany says that a limit allows no engine more; its text says which.
+	ErrTooMany = errors.New("there are too many engines")
 	// ErrFull says that an engine has all the sessions that it takes.
 	ErrFull = errors.New("the engine has all the sessions that it takes")
 )
@@ -60,7 +62,7 @@ type Store interface {
 	// Alone says that no other gateway is known to live.
 	Alone(context.Context) (bool, error)
 	// Claim stores a new engine as ours and with it the claim on its key and slot; false if another engine has it. It
-	// returns the record with its owner and fence.
+	// returns the record with its owner and fence. It fails with ErrTooMany while a limit forbids the engine.
 	Claim(context.Context, Record) (Record, bool, error)
 	// Claimed returns the engine that has the claim, or ErrNotClaimed.
 	Claimed(ctx context.Context, key string, slot int) (Record, error)

@@ -28,6 +28,9 @@ func (l *Launcher) bring(e *entry, req Request) {
 			Kind: string(e.place.key.Kind), User: req.User, App: engines.App{State: engines.Pending}, CreatedAt: time.Now()}
 		rec.App.Tag = engines.Tag(rec.ID)
 		rec, mine, err := l.opt.Store.Claim(ctx, rec)
+		if errors.Is(err, ErrTooMany) && e.roomLater(ctx, err) {
+			continue
+		}
 		if err != nil {
 			l.drop(e, fmt.Errorf("claim an engine: %w", err))
 			return
@@ -47,6 +50,20 @@ func (l *Launcher) bring(e *entry, req Request) {
 		}
 		l.join(ctx, e, other)
 		return
+	}
+}
+
+// roomPause is between two tries to have an engine that a limit forbids.
+const roomPause = 500 * time.Millisecond
+
+// roomLater waits for a moment while there are as many engines as there may be; false if the start has taken too long.
+func (e *entry) roomLater(ctx context.Context, why error) bool {
+	e.tellOnce("Waits for an engine: " + why.Error())
+	select {
+	case <-time.After(roomPause):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

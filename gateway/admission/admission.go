@@ -39,8 +39,8 @@ type Store interface {
 	// LeasePortion asks that a gateway hold so much of a limit in all, and returns how much it holds then: less if others hold
 	// the rest, never less than it held before unless it wants less.
 	LeasePortion(ctx context.Context, name, replica string, want, limit int) (held int, err error)
-	// WantedPortions are the limits of which others than the gateway want more than they could get just now.
-	WantedPortions(ctx context.Context, replica string) ([]string, error)
+	// Portions are what a gateway holds, and of which limits others want more than they could get just now.
+	Portions(ctx context.Context, replica string) (held map[string]int, wanted []string, err error)
 	// SettlePortions makes what the gateway has of others that are gone a part of its own portions, and returns how much it was.
 	SettlePortions(ctx context.Context, replica string) (map[string]int, error)
 	// TakeToken takes one token of a bucket that fills up by rate a second to burst, and returns after how long it may be used;
@@ -80,7 +80,6 @@ type counter struct {
 	held   int // our portion
 	used   int
 	wanted bool // others want more
-	pins   int  // calls of the store about it
 	pace   pace
 }
 
@@ -121,8 +120,8 @@ func (a Ask) owners(scope string) []string {
 	return one(a.Cluster)
 }
 
-// holding are the limits of a kind that hold for who asks: by name, or where there is none of the name, the one for each.
-func holding(all []rules.Limit, a Ask, amount func(rules.Limit) float64) map[string]rules.Limit {
+// Holding are the limits of a kind that hold for who asks: by name, or where there is none of the name, the one for each.
+func Holding(all []rules.Limit, a Ask, amount func(rules.Limit) float64) map[string]rules.Limit {
 	out := map[string]rules.Limit{}
 	for _, l := range all {
 		if amount(l) == 0 {
@@ -144,7 +143,7 @@ func holding(all []rules.Limit, a Ask, amount func(rules.Limit) float64) map[str
 // find returns the counters that count for who asks, in one order. The caller holds g.mu.
 func (g *Gate) find(what of, a Ask) []*counter {
 	var out []*counter
-	for key, l := range holding(g.opt.Limits(), a, func(l rules.Limit) float64 { return float64(what.amount(l)) }) {
+	for key, l := range Holding(g.opt.Limits(), a, func(l rules.Limit) float64 { return float64(what.amount(l)) }) {
 		name := what.key + "/" + key
 		c := g.counters[name]
 		if c == nil {
@@ -209,8 +208,14 @@ func (g *Gate) leave(all []*counter, user string) func() {
 	}
 }
 
+// Limits says whether there are any.
+func (g *Gate) Limits() bool { return g != nil && len(g.opt.Limits()) > 0 }
+
 // Session lets a session in, or refuses it: nobody waits for that.
 func (g *Gate) Session(ctx context.Context, a Ask) (leave func(), err error) {
+	if !g.Limits() {
+		return func() {}, nil
+	}
 	g.mu.Lock()
 	all := g.find(sessions, a)
 	for try := 0; !fits(all); try++ { // what is found anew may be others: limits change
@@ -314,6 +319,9 @@ func (g *Gate) are(me string) {
 }
 
 func (g *Gate) force(what of, a Ask, user string) func() {
+	if !g.Limits() {
+		return func() {}
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	all := g.find(what, a)

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -88,12 +89,10 @@ func (g *Gate) hold(ctx context.Context, c *counter, want int) error {
 	want = max(want, c.used)
 	limit, before := c.limit, c.held
 	c.held = min(before, want) // nobody may use what is about to be given back
-	c.pins++
 	g.mu.Unlock()
 	held, err := g.opt.Store.LeasePortion(ctx, c.name, me, want, limit)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	c.pins--
 	if err == nil && g.replica == me {
 		c.held = held
 	} // otherwise the store may have done it or not: the smaller of the two stands
@@ -102,22 +101,14 @@ func (g *Gate) hold(ctx context.Context, c *counter, want int) error {
 
 // giveBack gives back what is not used, and forgets counters that nobody has used for a while.
 func (g *Gate) giveBack(ctx context.Context) {
-	wanted := map[string]bool{}
-	if g.opt.Store != nil {
-		names, err := g.opt.Store.WantedPortions(ctx, g.opt.Replica())
-		if err != nil {
-			return
-		}
-		for _, n := range names {
-			wanted[n] = true
-		}
+	if err := g.compare(ctx); err != nil {
+		return // without the store nothing changes hands
 	}
 	give := map[*counter]int{}
 	g.mu.Lock()
 	idle := time.Now().Add(-time.Minute)
 	for name, c := range g.counters {
-		c.wanted = wanted[name]
-		unused := c.used == 0 && c.pins == 0 && g.waitFor(c) == 0 && c.pace.last.Before(idle)
+		unused := c.used == 0 && g.waitFor(c) == 0 && c.pace.last.Before(idle)
 		spare := c.spare()
 		if c.wanted || unused {
 			spare = 0
@@ -141,4 +132,30 @@ func (g *Gate) giveBack(ctx context.Context) {
 			g.opt.Log.Warn("cannot give back a portion of a limit", "limit", c.name, "error", err)
 		}
 	}
+}
+
+// compare takes in what the store says that is held: an answer may have been lost, and somebody who asked may be gone.
+func (g *Gate) compare(ctx context.Context) error {
+	if g.opt.Store == nil {
+		return nil
+	}
+	g.calls.Lock()
+	defer g.calls.Unlock()
+	me := g.opt.Replica()
+	held, wanted, err := g.opt.Store.Portions(ctx, me)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.are(me)
+	for name, amount := range held {
+		if g.counters[name] == nil {
+			g.counters[name] = &counter{name: name, limit: amount}
+		}
+	}
+	for name, c := range g.counters {
+		c.held, c.wanted = held[name], slices.Contains(wanted, name)
+	}
+	return nil
 }

@@ -40,7 +40,7 @@ func Bucket(tokens float64, at, now time.Time, rate float64, burst int, most tim
 
 // pause holds a statement back that comes too fast.
 func (g *Gate) pause(ctx context.Context, a Ask, report func(string)) error {
-	all := holding(g.opt.Limits(), a, func(l rules.Limit) float64 { return l.Rate })
+	all := Holding(g.opt.Limits(), a, func(l rules.Limit) float64 { return l.Rate })
 	var longest time.Duration
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		l := all[key]

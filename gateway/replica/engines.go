@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sluicedata/sluice/engines"
@@ -11,7 +12,11 @@ import (
 )
 
 // Engines is the launcher's view of the store, with the replica's name on everything that it owns and holds.
-type Engines struct{ *Replica }
+type Engines struct {
+	*Replica
+	// Limits are those that a new engine must fit into, with the words for who waits; nil is none.
+	Limits func(cluster, queue, user string) (limits []store.EngineLimit, words string)
+}
 
 var _ launch.Store = Engines{}
 
@@ -27,7 +32,16 @@ func (e Engines) Alone(ctx context.Context) (bool, error) {
 // Claim implements launch.Store.
 func (e Engines) Claim(ctx context.Context, r launch.Record) (launch.Record, bool, error) {
 	r.Replica, r.Fence, r.Claimed = e.ID(), 1, true
-	ok, err := e.opt.Store.ClaimEngine(ctx, e.toStore(r))
+	rec := e.toStore(r)
+	var limits []store.EngineLimit
+	words := ""
+	if e.Limits != nil {
+		limits, words = e.Limits(rec.Cluster, rec.Queue, rec.User)
+	}
+	ok, err := e.opt.Store.ClaimEngine(ctx, rec, limits...)
+	if errors.Is(err, store.ErrTooMany) {
+		err = fmt.Errorf("%w: %s", launch.ErrTooMany, words)
+	}
 	return r, ok, err
 }
 
@@ -73,6 +87,9 @@ func (e Engines) toStore(r launch.Record) store.Engine {
 		ID: r.ID, ShareKey: r.Key, Slot: r.Slot, Claimed: r.Claimed, Replica: e.ID(), Fence: r.Fence, Cluster: r.Cluster, Kind: r.Kind,
 		Tag: string(r.App.Tag), User: r.User, AppID: string(r.App.ID), Address: r.App.Address, State: string(r.App.State), Reason: r.App.Reason,
 		CreatedAt: r.CreatedAt,
+	}
+	if key, err := launch.ParseKey(r.Key); err == nil {
+		out.Queue = key.Queue
 	}
 	if r.App.State == engines.Ended {
 		now := time.Now()

@@ -213,6 +213,20 @@ func (r *Router) Route(req *router.Request) (rules.Decision, error) {
 	return d, err
 }
 
+// Preview says where work would go now.
+func (r *Router) Preview(req *router.Request) (rules.Decision, error) {
+	set, now := r.ask(req)
+	return set.Decide(req, now)
+}
+
+// QueueOf is the queue of a cluster for those who name none; empty where there are no queues.
+func (r *Router) QueueOf(cluster string) string {
+	if c := r.opt.Watch.Snapshot().Find(cluster); c != nil {
+		return c.Queue
+	}
+	return ""
+}
+
 // Explain says how it would decide now.
 func (r *Router) Explain(req *router.Request) *rules.Trace {
 	set, now := r.ask(req)

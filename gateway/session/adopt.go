@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sluicedata/sluice/engines"
+	"github.com/sluicedata/sluice/gateway/admission"
 	"github.com/sluicedata/sluice/gateway/auth"
 	"github.com/sluicedata/sluice/gateway/store"
 )
@@ -29,6 +30,7 @@ func (m *Manager) Adopt(ctx context.Context) ([]*Session, error) {
 		}
 		s := fromRecord(m, rec, auth.Identity{User: rec.User, RealUser: rec.RealUser, Groups: rec.Groups})
 		s.resume = rec.EngineID != ""
+		s.leaveGate = m.opt.Gate.Open(admission.Ask{User: rec.User, Groups: rec.Groups})
 		if err := json.Unmarshal(rec.Journal, &s.journal); len(rec.Journal) > 0 && err != nil {
 			s.log.Error("cannot read the journal of a session; it goes on without", "error", err)
 		}
@@ -77,7 +79,13 @@ func (s *Session) adoptOperation(rec store.Operation) {
 		complete = o.reopen()
 	}
 	s.keep(o)
+	leave := func() {}
+	if ran { // it was let in by the gateway that is gone
+		to, _ := s.standing(context.Background())
+		leave = s.manager.opt.Gate.Running(s.ask(to))
+	}
 	o.begin(rec.TimeLimit, func(ctx context.Context) error {
+		defer leave()
 		switch {
 		case complete:
 			if ran { // it was killed before it could say so

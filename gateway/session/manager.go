@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/gateway/admission"
 	"github.com/sluicedata/sluice/gateway/auth"
 	"github.com/sluicedata/sluice/gateway/spool"
 	"github.com/sluicedata/sluice/gateway/store"
@@ -44,6 +45,7 @@ type Options struct {
 	Limits               Limits
 	Runtimes             []string // what sluice.runtime may name
 	Router               Router
+	Gate                 *admission.Gate // nil: no limits of the rules
 	Spool                spool.Limits
 	LogLines             int
 	QueryTimeout         time.Duration
@@ -104,7 +106,19 @@ func (m *Manager) open(ctx context.Context, req OpenRequest) (*Session, error) {
 	if err := m.prepare(s); err != nil {
 		return nil, err // a wish that can never come true is told at once
 	}
-	host := hostOf(req.ClientAddr)
+	if s.leaveGate, err = m.opt.Gate.Session(ctx, admission.Ask{User: s.Identity.User, Groups: s.Identity.Groups}); err != nil {
+		return nil, refusedAdmission(err)
+	}
+	if err := m.enter(ctx, s, hostOf(req.ClientAddr)); err != nil {
+		s.leaveGate()
+		return nil, err
+	}
+	s.log.Info("session opened", "front_end", req.FrontEnd, "client", req.ClientAddr)
+	return s, nil
+}
+
+// enter counts a session in and stores it.
+func (m *Manager) enter(ctx context.Context, s *Session, host string) (err error) {
 	m.mu.Lock()
 	if m.stopping {
 		err = errStopping
@@ -113,19 +127,18 @@ func (m *Manager) open(ctx context.Context, req OpenRequest) (*Session, error) {
 	}
 	m.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := m.opt.Store.CreateSession(ctx, s.record()); err != nil {
 		m.mu.Lock()
 		m.count.add(s.Identity.User, host, -1)
 		m.mu.Unlock()
-		return nil, refuseWithout(err)
+		return refuseWithout(err)
 	}
 	m.mu.Lock()
 	m.sessions[s.ID] = s
 	m.mu.Unlock()
-	s.log.Info("session opened", "front_end", req.FrontEnd, "client", req.ClientAddr)
-	return s, nil
+	return nil
 }
 
 // prepare completes a session's settings with those of its profile, and says which of its wishes cannot be met.
@@ -287,6 +300,7 @@ func (m *Manager) forget(s *Session) bool {
 	defer m.mu.Unlock()
 	_, there := m.sessions[s.ID]
 	if there {
+		s.leaveGate()
 		delete(m.sessions, s.ID)
 		m.count.add(s.Identity.User, hostOf(s.rec.ClientAddr), -1)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/gateway/admission"
 	"github.com/sluicedata/sluice/router"
 	"github.com/sluicedata/sluice/router/rules"
 	"github.com/sluicedata/sluice/router/sql"
@@ -19,7 +20,9 @@ import (
 // Router decides where the work of sessions runs.
 type Router interface {
 	Route(*router.Request) (rules.Decision, error)
+	Preview(*router.Request) (rules.Decision, error) // the same, and nobody is told
 	Explain(*router.Request) *rules.Trace
+	QueueOf(cluster string) string // for those who name none; empty where there are no queues
 	// Away is closed once a cluster does not answer; nil if there is no such cluster.
 	Away(cluster string) <-chan struct{}
 }
@@ -155,6 +158,64 @@ func refusedRoute(err error) error {
 	var no *rules.Refusal
 	if errors.As(err, &no) {
 		return &Failure{Class: "SLUICE_NO_ROUTE", SQLState: "42000", Message: no.Error()}
+	}
+	return err
+}
+
+// ask is how the session asks to be let in at a place.
+func (s *Session) ask(to place) admission.Ask {
+	return admission.Ask{User: s.Identity.User, Groups: s.Identity.Groups, Cluster: to.key.Cluster, Priority: to.priority,
+		Queue: cmp.Or(to.key.Queue, s.manager.opt.Router.QueueOf(to.key.Cluster))}
+}
+
+// admitted lets a statement in where it is to run, and then gets the session's engine there. Should the router have changed
+// its mind while it waited, it is let in at the other place.
+func (s *Session) admitted(ctx context.Context, what *sql.Facts, report func(string)) (engines.Session, *launch.Lease, func(), error) {
+	gate := s.manager.opt.Gate
+	if what == nil || !gate.Limits() {
+		remote, lease, err := s.onEngine(ctx, what, report)
+		return remote, lease, func() {}, err
+	}
+	for try := 1; ; try++ {
+		to, err := s.preview(*what)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		leave, err := gate.Statement(ctx, s.ask(to), report)
+		if err != nil {
+			return nil, nil, nil, refusedAdmission(err)
+		}
+		remote, lease, err := s.onEngine(ctx, what, report)
+		if err != nil {
+			leave()
+			return nil, nil, nil, err
+		}
+		if at := s.whereabouts(); at.key.Cluster == to.key.Cluster && at.key.Queue == to.key.Queue || try == maxTries {
+			return remote, lease, leave, nil
+		}
+		leave()
+	}
+}
+
+// preview says where a statement would go now. It moves nothing, and is not recorded.
+func (s *Session) preview(what sql.Facts) (place, error) {
+	r, wanted, err := s.request(what)
+	if err != nil {
+		return place{}, err
+	}
+	if s.hasEngine() {
+		stands(r, s.whereabouts())
+	}
+	d, err := s.manager.opt.Router.Preview(r)
+	wanted.Key.Cluster, wanted.Key.Queue = d.Cluster, d.Queue
+	return place{key: wanted.Key, priority: d.Priority}, refusedRoute(err)
+}
+
+// refusedAdmission is a refusal of the gate as its user reads it.
+func refusedAdmission(err error) error {
+	var no *admission.Refused
+	if errors.As(err, &no) {
+		return &Failure{Class: "SLUICE_LIMIT", SQLState: "53400", Message: no.Text}
 	}
 	return err
 }

@@ -206,10 +206,11 @@ func (o *Operation) give(b arrow.RecordBatch) {
 
 // onEngine runs f with the session's engine, and ends f's context when that engine is gone.
 func (o *Operation) onEngine(ctx context.Context, f func(context.Context, engines.Session) error) error {
-	remote, lease, err := o.Session.onEngine(ctx, o.what, o.log.Say)
+	remote, lease, leave, err := o.Session.admitted(ctx, o.what, o.log.Say)
 	if err != nil {
 		return err
 	}
+	defer leave()
 	if o.rec.EngineID != lease.EngineID() {
 		o.rec.EngineID = lease.EngineID()
 		if err := o.Session.manager.ledger.reached(ctx, o.rec); err != nil {

@@ -32,9 +32,11 @@ type Session struct {
 	Protocol int
 
 	manager *Manager
-	log     *slog.Logger
-	life    context.Context // its end ends the session's operations
-	end     context.CancelCauseFunc
+	// leaveGate counts the session out where it was let in.
+	leaveGate func()
+	log       *slog.Logger
+	life      context.Context // its end ends the session's operations
+	end       context.CancelCauseFunc
 	// overlays lets a statement with settings of its own run alone, because settings belong to the whole session.
 	overlays *semaphore.Weighted
 

@@ -9,32 +9,87 @@ import (
 
 // Engine is an engine's record.
 type Engine struct {
-	ID                       string
-	ShareKey                 string
-	Slot                     int    // which of several engines of the key
-	Claimed                  bool   // it is the engine that those get who ask for its key and slot
-	Replica                  string // the replica that owns it: decides about its end
-	Fence                    int64  // grows with each owner, so that one that was paused cannot act later
-	Cluster, Kind, Tag, User string
-	AppID, Address           string
-	State, Reason            string
-	Opened                   int64 // sessions that it was ever given
-	CreatedAt, IdleSince     time.Time
-	EndedAt                  *time.Time
+	ID                   string
+	ShareKey             string
+	Slot                 int    // which of several engines of the key
+	Claimed              bool   // it is the engine that those get who ask for its key and slot
+	Replica              string // the replica that owns it: decides about its end
+	Fence                int64  // grows with each owner, so that one that was paused cannot act later
+	Cluster, Queue       string
+	Kind, Tag, User      string
+	AppID, Address       string
+	State, Reason        string
+	Opened               int64 // sessions that it was ever given
+	CreatedAt, IdleSince time.Time
+	EndedAt              *time.Time
 }
 
 // ErrFull says that an engine has as many sessions as it takes.
 var ErrFull = errors.New("the engine has all the sessions it takes")
 
-// ClaimEngine stores a new engine, and with it the claim on its key and slot; false if another engine has the claim.
-func (s *Store) ClaimEngine(ctx context.Context, r Engine) (bool, error) {
-	err := s.exec(ctx, ErrFenced, `INSERT INTO engines (id, share_key, slot, claimed, replica, fence, cluster, kind, tag, user_name, app_id, address, state,
-		reason, opened, created_at, idle_since) VALUES ($1,$2,$3,1,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,0,$14,`+s.now+`) ON CONFLICT DO NOTHING`,
-		r.ID, r.ShareKey, r.Slot, r.Replica, r.Fence, r.Cluster, r.Kind, r.Tag, clean(r.User), r.AppID, r.Address, r.State, clean(r.Reason), micros(r.CreatedAt))
-	if errors.Is(err, ErrFenced) {
-		return false, nil
+// EngineLimit is how many live engines there may be that have a value in a column.
+type EngineLimit struct {
+	Column, Value string // user_name, cluster or queue; an empty column is all engines
+	Max           int
+}
+
+// ErrTooMany says that there are as many engines as a limit allows.
+var ErrTooMany = errors.New("there are as many engines as the limit allows")
+
+const insertEngine = `INSERT INTO engines (id, share_key, slot, claimed, replica, fence, cluster, queue, kind, tag, user_name, app_id, address, state,
+	reason, opened, created_at, idle_since) VALUES ($1,$2,$3,1,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,0,$15,`
+
+// ClaimEngine stores a new engine, and with it the claim on its key and slot; false if another engine has the claim. With
+// it there must not be more engines than a limit allows, or it fails with ErrTooMany.
+func (s *Store) ClaimEngine(ctx context.Context, r Engine, limits ...EngineLimit) (bool, error) {
+	query := insertEngine + s.now + `) ON CONFLICT DO NOTHING`
+	args := []any{r.ID, r.ShareKey, r.Slot, r.Replica, r.Fence, clean(r.Cluster), clean(r.Queue), r.Kind, r.Tag, clean(r.User), r.AppID, r.Address, r.State, clean(r.Reason), micros(r.CreatedAt)}
+	if len(limits) == 0 {
+		err := s.exec(ctx, ErrFenced, query, args...)
+		if errors.Is(err, ErrFenced) {
+			return false, nil
+		}
+		return err == nil, err
 	}
-	return err == nil, err
+	claimed := false
+	err := s.inTx(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		if claimed = n > 0; err != nil || !claimed {
+			return err
+		}
+		for _, l := range limits {
+			if err := s.withinLimit(ctx, tx, l); err != nil {
+				claimed = false
+				return err
+			}
+		}
+		return nil
+	})
+	return claimed && err == nil, err
+}
+
+// withinLimit counts engines while nobody else may add one that counts for the same limit.
+func (s *Store) withinLimit(ctx context.Context, tx *sql.Tx, l EngineLimit) error {
+	if err := lockName(ctx, tx, `INSERT INTO limits (name) VALUES ($1) ON CONFLICT DO NOTHING`, `SELECT name FROM limits WHERE name=$1`+s.forUpdate,
+		clean("engines/"+l.Column+"/"+l.Value)); err != nil {
+		return err
+	}
+	query, args := `SELECT count(*) FROM engines WHERE ended_at IS NULL`, []any{}
+	if l.Column != "" {
+		query, args = query+` AND `+l.Column+`=$1`, []any{clean(l.Value)}
+	}
+	var n int
+	if err := tx.QueryRowContext(ctx, query, args...).Scan(&n); err != nil {
+		return err
+	}
+	if n > l.Max {
+		return ErrTooMany
+	}
+	return nil
 }
 
 // UpdateEngine stores what its owner learns of an engine, or ErrFenced if it is not the owner any more. An engine that
@@ -122,14 +177,14 @@ func unhold(ctx context.Context, tx *sql.Tx, now, id, replica string) error {
 	return err
 }
 
-const engineColumns = `SELECT id, share_key, slot, claimed, replica, fence, cluster, kind, tag, user_name, app_id, address, state, reason, opened,
+const engineColumns = `SELECT id, share_key, slot, claimed, replica, fence, cluster, queue, kind, tag, user_name, app_id, address, state, reason, opened,
 	created_at, idle_since, ended_at FROM engines`
 
 func scanEngine(row scanner) (Engine, error) {
 	var r Engine
 	var claimed, created, idle int64
 	var ended sql.NullInt64
-	err := row.Scan(&r.ID, &r.ShareKey, &r.Slot, &claimed, &r.Replica, &r.Fence, &r.Cluster, &r.Kind, &r.Tag, &r.User, &r.AppID, &r.Address, &r.State,
+	err := row.Scan(&r.ID, &r.ShareKey, &r.Slot, &claimed, &r.Replica, &r.Fence, &r.Cluster, &r.Queue, &r.Kind, &r.Tag, &r.User, &r.AppID, &r.Address, &r.State,
 		&r.Reason, &r.Opened, &created, &idle, &ended)
 	r.Claimed, r.CreatedAt, r.IdleSince, r.EndedAt = claimed == 1, time.UnixMicro(created), time.UnixMicro(idle), fromMicros(ended)
 	return r, err

@@ -68,9 +68,20 @@ func lockName(ctx context.Context, tx *sql.Tx, insert, lock, name string) error 
 	return tx.QueryRowContext(ctx, lock, name).Scan(&locked)
 }
 
-// WantedPortions implements admission.Store.
-func (s *Store) WantedPortions(ctx context.Context, replica string) ([]string, error) {
-	return list(ctx, s, scanText, `SELECT DISTINCT name FROM portions WHERE wanted_at > `+s.now+` - $1 AND replica<>$2`, wantedFor.Microseconds(), replica)
+// Portions implements admission.Store.
+func (s *Store) Portions(ctx context.Context, replica string) (map[string]int, []string, error) {
+	held := map[string]int{}
+	_, err := list(ctx, s, func(row scanner) (name string, err error) {
+		var amount int
+		err = row.Scan(&name, &amount)
+		held[name] = amount
+		return name, err
+	}, `SELECT name, amount FROM portions WHERE replica=$1`, replica)
+	if err != nil {
+		return nil, nil, err
+	}
+	wanted, err := list(ctx, s, scanText, `SELECT DISTINCT name FROM portions WHERE wanted_at > `+s.now+` - $1 AND replica<>$2`, wantedFor.Microseconds(), replica)
+	return held, wanted, err
 }
 
 // TakeToken implements admission.Store.

@@ -29,6 +29,12 @@ func (r *Router) Route(req *router.Request) (rules.Decision, error) {
 	return r.Rules.Decide(req, r.Snapshot())
 }
 
+// Preview implements session.Router.
+func (r *Router) Preview(req *router.Request) (rules.Decision, error) { return r.Route(req) }
+
+// QueueOf implements session.Router.
+func (r *Router) QueueOf(string) string { return "" }
+
 // Explain implements session.Router.
 func (r *Router) Explain(req *router.Request) *rules.Trace {
 	req.At = time.Now()

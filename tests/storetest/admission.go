@@ -56,7 +56,7 @@ func testPortions(t *testing.T, s *store.Store) {
 	}
 	wanted := func(replica string) []string {
 		t.Helper()
-		names, err := s.WantedPortions(t.Context(), replica)
+		_, names, err := s.Portions(t.Context(), replica)
 		require.NoError(t, err)
 		return names
 	}
@@ -179,6 +179,7 @@ func runOne(t *testing.T, n int, rnd *rand.Rand, pick func() *one, ask admission
 		defer o.mu.Unlock()
 		now.Add(-1)
 		o.runs[n]() // at whoever has it now
+		delete(o.runs, n)
 		return
 	}
 }

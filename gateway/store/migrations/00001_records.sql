@@ -107,6 +107,7 @@ CREATE TABLE engines (
   replica    TEXT NOT NULL,
   fence      BIGINT NOT NULL,
   cluster    TEXT NOT NULL,
+  queue      TEXT NOT NULL,
   kind       TEXT NOT NULL,
   tag        TEXT NOT NULL,
   user_name  TEXT NOT NULL,
