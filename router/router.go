@@ -69,8 +69,11 @@ type Room struct {
 	MilliCores int64 `json:"millicores" yaml:"millicores"`
 }
 
-// Holds says whether there is room for o.
-func (r Room) Holds(o Room) bool { return r.Memory >= o.Memory && r.MilliCores >= o.MilliCores }
+// Holds says whether there is room for a driver. Of cores it only asks whether any is free: how much of one a driver asks for
+// is a setting of its cluster, and some clusters do not count them.
+func (r Room) Holds(driver Room) bool {
+	return r.Memory >= driver.Memory && (r.MilliCores > 0 || driver.MilliCores == 0)
+}
 
 // Health says whether new engines may be started on a cluster.
 type Health string

@@ -115,7 +115,11 @@ func (c *Cluster) Submit(ctx context.Context, l engines.Launch) (engines.App, er
 		if c.opt.Kerberos != nil {
 			c.cancelToken(a)
 		}
-		return engines.App{}, fmt.Errorf("submit %s to cluster %s: %w", l.Tag, c.opt.Name, explain(err, c.path()))
+		err = explain(err, c.path())
+		if away(err) {
+			err = fmt.Errorf("%w: %w", engines.ErrAway, err)
+		}
+		return engines.App{}, fmt.Errorf("submit %s to cluster %s: %w", l.Tag, c.opt.Name, err)
 	}
 	c.tell(a)
 	a.mu.Lock()

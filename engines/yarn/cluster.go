@@ -153,6 +153,9 @@ func (c *Cluster) Submit(ctx context.Context, l engines.Launch) (engines.App, er
 	if err == nil && a == nil {
 		a, err = c.begin(ctx, l, id, began)
 	}
+	if err != nil && hadoop.Away(err) && !errors.Is(err, engines.ErrAway) { // HDFS
+		err = fmt.Errorf("%w: %w", engines.ErrAway, err)
+	}
 	if err != nil {
 		return engines.App{}, fmt.Errorf("submit %s to cluster %s: %w%s", l.Tag, c.opt.Name, err, advise(err.Error(), c.opt.Name, l.User))
 	}

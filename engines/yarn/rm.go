@@ -15,6 +15,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/hadoop"
 )
 
@@ -72,7 +73,7 @@ func (r *rm) callFor(ctx context.Context, patience time.Duration, method, path, 
 		if tried++; tried%len(r.addresses) != 0 {
 			return struct{}{}, backoff.RetryAfter(0)
 		}
-		return struct{}{}, fmt.Errorf("ResourceManager %s: %w", at, err)
+		return struct{}{}, fmt.Errorf("%w: ResourceManager %s: %w", engines.ErrAway, at, err)
 	}
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 2*time.Second
