@@ -61,8 +61,8 @@ func (r *reader) primary() {
 		r.selectList()
 	case r.peek().word == "from":
 		r.from()
-	case r.take("values"):
-		r.expressions(list)
+	case r.peek().word == "values":
+		r.values()
 		r.alias()
 	case r.take("table"):
 		r.read()
@@ -74,6 +74,17 @@ func (r *reader) primary() {
 		r.fail("MAP and REDUCE run programs")
 	default:
 		r.unexpected()
+	}
+}
+
+// values reads VALUES with its rows.
+func (r *reader) values() {
+	for {
+		r.next()
+		r.expressions(row)
+		if !r.symbol(",") {
+			return
+		}
 	}
 }
 
@@ -102,6 +113,9 @@ func (r *reader) selectList() {
 		r.takeAny("distinct", "all")
 	}
 	r.expressions(named)
+	if r.peek().word == "from" {
+		r.from()
+	}
 }
 
 // tailAhead says whether what follows goes on with a query that stands in brackets.
@@ -142,9 +156,9 @@ func (r *reader) clause() bool {
 		return false
 	}
 	switch word {
-	case "from":
-		r.from()
-		return true
+	case "from": // it stands behind the list of SELECT, or in front
+		r.unexpected()
+		return false
 	case "lateral":
 		r.lateralView()
 		return true
@@ -283,10 +297,7 @@ func (r *reader) lateralView() {
 		return
 	}
 	r.function(n)
-	if r.peek().word == "as" || !r.alias() {
-		return
-	}
-	if r.tokens[r.pos-1].is(r.text, ")") {
+	if r.peek().word != "as" && (!r.alias() || r.tokens[r.pos-1].is(r.text, ")")) {
 		r.unexpected()
 	}
 	r.columns()
