@@ -47,11 +47,17 @@ func describe(f Facts) string {
 	return out + "\n"
 }
 
-// The golden file holds what is made of all statements of hard.sql and unsure.sql: `go test -update` writes it.
+// files hold statements. Spark is asked about the first two as well, in tests/compat/corpus.
+var files = []string{"testdata/hard.sql", "testdata/edge.sql", "testdata/unsure.sql"}
+
+// The golden file holds what is made of all of them: `go test -update` writes it.
 func TestFacts(t *testing.T) {
 	var got strings.Builder
-	all := slices.Concat(statements(t, "testdata/hard.sql"), statements(t, "testdata/unsure.sql"))
-	require.Greater(t, len(all), 160)
+	var all []string
+	for _, file := range files {
+		all = append(all, statements(t, file)...)
+	}
+	require.Greater(t, len(all), 400)
 	for _, s := range all {
 		got.WriteString(s + ";\n" + describe(Read(s, "", "")) + "\n")
 	}
@@ -93,7 +99,7 @@ func TestNames(t *testing.T) {
 
 // FuzzRead: no text makes the reader fail, say two things, or name what is no name.
 func FuzzRead(f *testing.F) {
-	for _, file := range []string{"testdata/hard.sql", "testdata/unsure.sql"} {
+	for _, file := range files {
 		for _, s := range statements(f, file) {
 			f.Add(s)
 		}
