@@ -175,7 +175,7 @@ func (r *reader) nameOnly(n int) bool {
 			return true
 		case t.kind != Word && t.kind != Quoted && !t.is(r.text, "."):
 			return false
-		case t.word == "from" && !r.ahead(n-1).is(r.text, "."):
+		case t.word == "from" && !r.ahead(n-1).is(r.text, ".") && !r.ahead(n+1).is(r.text, "."):
 			return false
 		}
 	}

@@ -127,7 +127,7 @@ func (x *expression) dataType() {
 
 func (x *expression) wordStep(t token) bool {
 	switch {
-	case x.extent == row && !x.value && !follows(t.word) && !(x.interval && x.unit()):
+	case x.extent == row && !x.value && !follows(t.word) && (!x.interval || !x.unit()):
 		return x.done()
 	case t.word == "":
 		x.interval = x.isWord("interval")
@@ -195,7 +195,9 @@ func (x *expression) valueWord(t token) bool {
 	case "case":
 		x.cases++
 		x.next()
-		if after := x.peek(); after.kind == Symbol && !after.is(x.text, "(") && !after.is(x.text, "-") && !after.is(x.text, ":") {
+		after := x.peek()
+		operator := after.kind == Symbol && !after.is(x.text, "(") && !after.is(x.text, "-") && !after.is(x.text, ":")
+		if operator || follows(after.word) && after.word != "when" && after.word != "not" {
 			x.unexpected() // a column of this name
 		}
 		return true
@@ -257,10 +259,10 @@ func (x *expression) operatorWord(t token) bool {
 		case !x.symbol("("):
 			x.unexpected()
 		}
-	case "over":
+	case "over", "collate":
 		x.next()
 		if bounds(x.peek().word) || clause(x.peek().word) {
-			x.unexpected() // an alias, or a window of this name
+			x.unexpected() // an alias, or a window or collation of this name
 		}
 	case "using":
 		if x.ahead(1).kind == String {
@@ -375,6 +377,10 @@ func (x *expression) tableArgument() bool {
 		}
 		x.expect(")")
 	case after.kind == Quoted || after.kind == Word && !bounds(after.word):
+		if !x.tokens[x.pos-1].is(x.text, "=>") {
+			x.unexpected() // an argument, or a column of this name
+			return true
+		}
 		x.next()
 		if n, known := x.name(); known {
 			x.reads(n)

@@ -19,6 +19,9 @@ func (r *reader) ctes() {
 	if !r.take("with") {
 		return
 	}
+	if r.peek().word == "recursive" && r.ahead(1).word == "as" {
+		r.unexpected() // a CTE of this name for Spark 3, one that is called AS for Spark 4
+	}
 	recursive := (r.ahead(1).kind == Word || r.ahead(1).kind == Quoted) && r.take("recursive")
 	for {
 		t := r.next()

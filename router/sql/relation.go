@@ -143,8 +143,9 @@ func (r *reader) alias() bool {
 // could have.
 func (r *reader) aliasName() {
 	t, after := r.peek(), r.ahead(1)
-	if t.kind == Word && (bounds(t.word) || clause(t.word)) && after.kind != End && !after.is(r.text, ",") && !after.is(r.text, ")") &&
-		(after.word != "from" || r.ahead(2).is(r.text, ".")) && !(clause(after.word) && r.ahead(2).word == "by") {
+	ends := after.kind == End || after.is(r.text, ",") || after.is(r.text, ")") ||
+		after.word == "from" && !r.ahead(2).is(r.text, ".") || clause(after.word) && r.ahead(2).word == "by"
+	if t.kind == Word && (bounds(t.word) || clause(t.word)) && !ends {
 		r.unexpected()
 		return
 	}

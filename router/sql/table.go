@@ -71,9 +71,17 @@ func (r *reader) tableColumns() {
 	start := r.pos
 	r.expect("(")
 	r.skipTo()
-	for _, t := range r.tokens[start:r.pos] {
-		if t.word == "references" {
+	r.constraints(r.tokens[start:r.pos])
+}
+
+// constraints looks for what may name other tables among what is skipped.
+func (r *reader) constraints(skipped []token) {
+	for _, t := range skipped {
+		switch t.word {
+		case "references":
 			r.partly("a foreign key")
+		case "select":
+			r.partly("a query in a constraint or a default")
 		}
 	}
 }
@@ -261,11 +269,7 @@ func (r *reader) alter() {
 	default:
 		start := r.pos
 		r.rest()
-		for _, t := range r.tokens[start:r.pos] {
-			if t.word == "references" {
-				r.partly("a foreign key")
-			}
-		}
+		r.constraints(r.tokens[start:r.pos])
 	}
 }
 

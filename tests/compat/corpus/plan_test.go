@@ -6,8 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/sluicedata/sluice/router/sql"
 )
 
 // node is one of a logical plan as Spark prints it. Queries inside expressions are inner nodes; those of a CTE too.
@@ -137,7 +135,8 @@ func (t *touched) own(n *node, scope []string) {
 // whole puts the current catalogue and database in front of the parts of a name, and makes one text of them.
 func whole(parts []string) string {
 	current := []string{"spark_catalog", "default"}
-	if len(parts) < 3 && !(len(parts) == 2 && files.MatchString(parts[0]) && strings.Contains(parts[1], "/")) {
+	file := len(parts) == 2 && files.MatchString(parts[0]) && strings.Contains(parts[1], "/")
+	if len(parts) < 3 && !file {
 		parts = slices.Concat(current[:3-len(parts)], parts)
 	}
 	return strings.ToLower(strings.Join(parts, "|"))
@@ -148,20 +147,16 @@ var recursive = regexp.MustCompile("(?i)\\bWITH\\s+RECURSIVE\\s+[\\w`]")
 
 var files = regexp.MustCompile(`(?i)^(parquet|csv|json)$`)
 
+var partOfName = regexp.MustCompile("`((?:[^`]|``)*)`|[^.`]+")
+
 // partsOf takes a name of ours apart in the same form.
 func partsOf(name string) string {
 	var parts []string
-	for s := sql.NewScanner(name); ; {
-		t := s.Next()
-		if t.Kind == sql.End {
-			return strings.ToLower(strings.Join(parts, "|"))
+	for _, m := range partOfName.FindAllStringSubmatch(name, -1) {
+		if m[1] != "" {
+			m[0] = strings.ReplaceAll(m[1], "``", "`")
 		}
-		part := name[t.Start:t.End]
-		if t.Kind == sql.Quoted {
-			part = strings.ReplaceAll(part[1:len(part)-1], "``", "`")
-		}
-		if part != "." {
-			parts = append(parts, part)
-		}
+		parts = append(parts, m[0])
 	}
+	return strings.ToLower(strings.Join(parts, "|"))
 }
