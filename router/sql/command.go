@@ -127,8 +127,12 @@ func (r *reader) showColumns() {
 		r.reads(table)
 		return
 	}
+	if table.n > 1 {
+		r.fail("a table with two databases")
+		return
+	}
 	if n, known := r.name(); known {
-		n.add(table.part(table.n - 1))
+		n.add(table.part(0))
 		r.reads(n)
 	}
 }
@@ -145,7 +149,10 @@ func (r *reader) describe() {
 		r.next()
 		r.query()
 		return
-	case r.symbol("(") || word != "table" && word != "from" && r.queryAt(0):
+	case (word == "select" || word == "with") && r.nameOnly(1):
+		r.unexpected() // a column of a table of this name
+		return
+	case r.symbol("(") || word == "select" || word == "with" || word == "values" && after.is(r.text, "("):
 		r.query()
 		return
 	case more && word == "table":
@@ -158,6 +165,20 @@ func (r *reader) describe() {
 	r.read()
 	r.partition()
 	r.rest()
+}
+
+// nameOnly says whether nothing but a name stands from the nth token on.
+func (r *reader) nameOnly(n int) bool {
+	for ; ; n++ {
+		switch t := r.ahead(n); {
+		case t.kind == End || t.is(r.text, ";"):
+			return true
+		case t.kind != Word && t.kind != Quoted && !t.is(r.text, "."):
+			return false
+		case t.word == "from" && !r.ahead(n-1).is(r.text, ".") && !r.ahead(n+1).is(r.text, "."):
+			return false
+		}
+	}
 }
 
 // cache reads CACHE TABLE, UNCACHE TABLE and REFRESH.
@@ -239,7 +260,7 @@ func (r *reader) maintain(word string) {
 
 // set reads SET. Settings touch nothing; variables may come from a query.
 func (r *reader) set() {
-	if !r.takeAny("var", "variable") {
+	if r.ahead(1).is(r.text, "=") || !r.takeAny("var", "variable") {
 		r.rest()
 		return
 	}

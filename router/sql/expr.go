@@ -7,6 +7,7 @@ const (
 	one    extent = iota // one expression: at a comma, and at the word of the next clause or join
 	list                 // several of them with commas
 	named                // several with names, as SELECT has them: words of joins are names there
+	row                  // one of VALUES: the name of the table may stand behind the last one
 	inside               // all that is in brackets
 )
 
@@ -21,8 +22,9 @@ func (r *reader) expressions(e extent) {
 type expression struct {
 	*reader
 	extent
-	value bool // a value must come next, and no operator
-	cases int  // how many CASE are open
+	value    bool // a value must come next, and no operator
+	cases    int  // how many CASE are open
+	interval bool // the last value may have a unit behind it
 }
 
 // step goes over the next token or several, and returns false at the end.
@@ -58,7 +60,7 @@ func (x *expression) symbolStep(t token) bool {
 	case ")", ";", "|>":
 		return x.done()
 	case ",":
-		if x.extent == one {
+		if x.extent == one || x.extent == row || x.value && x.extent != inside {
 			return x.done()
 		}
 		x.next()
@@ -125,7 +127,10 @@ func (x *expression) dataType() {
 
 func (x *expression) wordStep(t token) bool {
 	switch {
+	case x.extent == row && !x.value && !follows(t.word) && (!x.interval || !x.unit()):
+		return x.done()
 	case t.word == "":
+		x.interval = x.isWord("interval")
 		x.next()
 		x.value = false
 		return true
@@ -141,6 +146,21 @@ func (x *expression) wordStep(t token) bool {
 	return x.operatorWord(t)
 }
 
+// follows says that an expression goes on behind a value with this word, so that it is no alias.
+func follows(word string) bool {
+	switch word {
+	case "and", "or", "not", "in", "like", "ilike", "rlike", "regexp", "between", "div", "escape", "is", "when", "then", "else", "end":
+		return true
+	}
+	return false
+}
+
+// unit says whether the next word belongs to an interval.
+func (x *expression) unit() bool {
+	return x.isWord("year", "years", "month", "months", "week", "weeks", "day", "days", "hour", "hours", "minute", "minutes", "second",
+		"seconds", "millisecond", "milliseconds", "microsecond", "microseconds", "to")
+}
+
 // innerWord goes over a word in brackets: no clause ends them, and FROM and ORDER BY are parts of functions there.
 func (x *expression) innerWord(t token) bool {
 	switch t.word {
@@ -148,8 +168,10 @@ func (x *expression) innerWord(t token) bool {
 		x.unexpected()
 		return false
 	case "table":
-		if x.tableArgument() {
-			return true
+		if before := x.tokens[x.pos-1]; before.is(x.text, "(") || before.is(x.text, ",") || before.is(x.text, "=>") {
+			if x.tableArgument() {
+				return true
+			}
 		}
 	}
 	x.next()
@@ -173,6 +195,11 @@ func (x *expression) valueWord(t token) bool {
 	case "case":
 		x.cases++
 		x.next()
+		after := x.peek()
+		operator := after.kind == Symbol && !after.is(x.text, "(") && !after.is(x.text, "-") && !after.is(x.text, ":")
+		if operator || follows(after.word) && after.word != "when" && after.word != "not" {
+			x.unexpected() // a column of this name
+		}
 		return true
 	case "not", "distinct", "all":
 		x.next()
@@ -193,7 +220,7 @@ func (x *expression) valueWord(t token) bool {
 		x.value = false
 		return true
 	}
-	if bounds(t.word) && t.word != "exists" || clause(t.word) && t.word != "group" && t.word != "order" {
+	if bounds(t.word) && t.word != "exists" || clause(t.word) && t.word != "group" && t.word != "order" && t.word != "window" {
 		x.unexpected()
 		return false
 	}
@@ -221,13 +248,21 @@ func (x *expression) operatorWord(t token) bool {
 		x.next()
 		x.take("not")
 		x.value = x.take("distinct", "from")
-		if !x.value {
-			x.next()
+		if !x.value && !x.takeAny("null", "true", "false", "unknown") {
+			x.unexpected()
 		}
 	case "as":
 		x.next()
-		if k := x.peek().kind; k == Word || k == Quoted {
-			x.next()
+		switch k := x.peek().kind; {
+		case k == Word || k == Quoted:
+			x.aliasName()
+		case !x.symbol("("):
+			x.unexpected()
+		}
+	case "over", "collate":
+		x.next()
+		if bounds(x.peek().word) || clause(x.peek().word) {
+			x.unexpected() // an alias, or a window or collation of this name
 		}
 	case "using":
 		if x.ahead(1).kind == String {
@@ -243,6 +278,10 @@ func (x *expression) operatorWord(t token) bool {
 		x.value = true
 	default: // NOT in front of IN too
 		x.next()
+		if next := x.peek(); joins(t.word) && (next.kind == Quoted || next.kind == Word && !x.ends(next)) {
+			x.unexpected() // a name in front of a join, without a FROM
+			return false
+		}
 	}
 	return true
 }
@@ -264,8 +303,15 @@ func (x *expression) ends(t token) bool {
 		return x.ahead(1).word == "view" || x.extent != named
 	case "table":
 		return x.extent != named
+	}
+	return joins(t.word) && x.extent != named
+}
+
+// joins says whether a word belongs to a join, or to what else may stand behind a table.
+func joins(word string) bool {
+	switch word {
 	case "join", "inner", "cross", "left", "right", "full", "natural", "semi", "anti", "asof", "on", "using", "pivot", "unpivot":
-		return x.extent != named
+		return true
 	}
 	return false
 }
@@ -276,7 +322,9 @@ func (r *reader) bracketed() (query bool) {
 	r.next()
 	r.deeper()
 	switch {
-	case r.queryAt(0) && (!trim || r.peek().word != "from"):
+	case r.peek().word == "from" && !r.ahead(1).is(r.text, ".") && !trim:
+		r.unexpected() // a query, or a column of this name
+	case r.queryAt(0) && !trim:
 		r.query()
 		query = true
 	case r.symbol("("):
@@ -329,6 +377,10 @@ func (x *expression) tableArgument() bool {
 		}
 		x.expect(")")
 	case after.kind == Quoted || after.kind == Word && !bounds(after.word):
+		if !x.tokens[x.pos-1].is(x.text, "=>") {
+			x.unexpected() // an argument, or a column of this name
+			return true
+		}
 		x.next()
 		if n, known := x.name(); known {
 			x.reads(n)

@@ -19,10 +19,10 @@ const Unknown = "unknown"
 
 // Facts are what a statement is and touches, as far as its text tells.
 //
-// Names are in the form catalog.database.table, in lower case, since Spark does not tell cases apart; a part with other
-// characters than a-z, 0-9 and _ stands in back quotes. A file is `parquet`.`/path` without the quotes around the format,
-// in its own case; a directory that is written, directory.`/path`; a database that is made, changed or dropped,
-// catalog.database.*; a global temporary view is in the database global_temp.
+// Names are in the form catalog.database.table, in lower case, since Spark does not tell cases apart. A part with other
+// characters than a-z, 0-9 and _ stands in back quotes, so points outside of quotes are between parts. A file is
+// parquet.`/path`, the path in its own case; a directory that is written, directory.`/path`; a database that is made,
+// changed or dropped, catalog.database.*; a global temporary view is in the database global_temp.
 type Facts struct {
 	// Kind is "select" for all queries, "ctas" for CREATE TABLE … AS, "script" for BEGIN … END, and else the first keyword
 	// in lower case (a CTE aside): "insert", "create", "explain".

@@ -5,7 +5,7 @@ var keywords = func() map[string]string {
 	out := map[string]string{}
 	for _, w := range []string{
 		"add", "all", "alter", "analyze", "and", "anti", "approx", "array", "as", "asc", "asof", "begin", "between", "by",
-		"cache", "call", "case", "cast", "catalogs", "changes", "clear", "cluster", "clustered", "codegen", "collations", "column",
+		"cache", "call", "collation", "case", "cast", "catalogs", "changes", "clear", "cluster", "clustered", "codegen", "collations", "column",
 		"columns", "comment", "commit", "compute", "cost", "create", "cross", "cube", "current", "data", "database", "databases",
 		"declare", "default", "delete", "desc", "describe", "dfs", "directory", "distinct", "distribute", "div", "drop", "else",
 		"end", "escape", "evolution", "exact", "except", "exclude", "execute", "exists", "explain", "export", "extended", "external",

@@ -34,7 +34,7 @@ func bounds(word string) bool {
 	switch word {
 	case "select", "from", "where", "join", "inner", "cross", "left", "right", "full", "natural", "on", "using", "union",
 		"except", "intersect", "minus", "lateral", "into", "as", "having", "when", "then", "and", "or", "not", "in", "exists",
-		"set", "values", "with", "semi", "anti", "overwrite", "if", "insert", "limit", "unnest":
+		"set", "values", "with", "qualify", "offset", "semi", "anti", "overwrite", "if", "insert", "limit", "unnest":
 		return true
 	}
 	return false
@@ -46,7 +46,9 @@ func (r *reader) name() (n name, known bool) {
 	if t.word == "identifier" && r.ahead(1).is(r.text, "(") {
 		return r.identifier()
 	}
-	if t.kind != Word && t.kind != Quoted || bounds(t.word) {
+	after := r.ahead(1).word
+	clause := after == "by" && clause(t.word) || t.word == "replace" && (after == "on" || after == "using" || after == "where")
+	if t.kind != Word && t.kind != Quoted || bounds(t.word) || clause {
 		r.unexpected()
 		return n, false
 	}

@@ -19,6 +19,9 @@ func (r *reader) ctes() {
 	if !r.take("with") {
 		return
 	}
+	if r.peek().word == "recursive" && r.ahead(1).word == "as" {
+		r.unexpected() // a CTE of this name for Spark 3, one that is called AS for Spark 4
+	}
 	recursive := (r.ahead(1).kind == Word || r.ahead(1).kind == Quoted) && r.take("recursive")
 	for {
 		t := r.next()
@@ -61,8 +64,8 @@ func (r *reader) primary() {
 		r.selectList()
 	case r.peek().word == "from":
 		r.from()
-	case r.take("values"):
-		r.expressions(list)
+	case r.peek().word == "values":
+		r.values()
 		r.alias()
 	case r.take("table"):
 		r.read()
@@ -74,6 +77,17 @@ func (r *reader) primary() {
 		r.fail("MAP and REDUCE run programs")
 	default:
 		r.unexpected()
+	}
+}
+
+// values reads VALUES with its rows.
+func (r *reader) values() {
+	for {
+		r.next()
+		r.expressions(row)
+		if !r.symbol(",") {
+			return
+		}
 	}
 }
 
@@ -102,6 +116,9 @@ func (r *reader) selectList() {
 		r.takeAny("distinct", "all")
 	}
 	r.expressions(named)
+	if r.peek().word == "from" {
+		r.from()
+	}
 }
 
 // tailAhead says whether what follows goes on with a query that stands in brackets.
@@ -142,9 +159,9 @@ func (r *reader) clause() bool {
 		return false
 	}
 	switch word {
-	case "from":
-		r.from()
-		return true
+	case "from": // it stands behind the list of SELECT, or in front
+		r.unexpected()
+		return false
 	case "lateral":
 		r.lateralView()
 		return true
@@ -283,10 +300,7 @@ func (r *reader) lateralView() {
 		return
 	}
 	r.function(n)
-	if r.peek().word == "as" || !r.alias() {
-		return
-	}
-	if r.tokens[r.pos-1].is(r.text, ")") {
+	if r.peek().word != "as" && (!r.alias() || r.tokens[r.pos-1].is(r.text, ")")) {
 		r.unexpected()
 	}
 	r.columns()

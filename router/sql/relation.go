@@ -8,19 +8,16 @@ func (r *reader) relationPrimary() {
 	switch t := r.peek(); {
 	case t.is(r.text, "("):
 		r.relationBrackets()
-	case t.word == "values" && (after.kind == String || after.kind == Number || after.is(r.text, "(")):
-		r.next()
-		r.expressions(list)
+	case t.word == "values" && (after.kind == String || after.kind == Number || after.is(r.text, "(") && !r.ahead(2).is(r.text, ")")):
+		r.values()
 	case t.word == "unnest" && after.is(r.text, "("):
 		r.next()
 		r.bracketed()
 		if r.take("with") && !r.take("ordinality") {
 			r.unexpected()
 		}
-	case t.word == "stream" && (after.kind == Quoted || after.kind == Word && !r.aliasEndsAt(1) && after.word != "as"):
+	case t.word == "stream" && (after.kind == Quoted || after.kind == Word || after.is(r.text, "(")):
 		r.unexpected() // either a stream, or a table of this name with an alias
-	case t.word == "stream" && after.is(r.text, "("):
-		r.unexpected()
 	default:
 		n, known := r.name()
 		if r.symbol("(") {
@@ -99,7 +96,7 @@ func (r *reader) timestamp() {
 		switch {
 		case t.is(r.text, "("):
 			r.bracketed()
-		case t.kind == Word && r.ahead(1).kind == String: // TIMESTAMP '…', INTERVAL '…' HOUR
+		case t.kind == Word && (r.ahead(1).kind == String || r.ahead(1).kind == Number): // TIMESTAMP '…', INTERVAL '…' HOUR
 			r.next()
 			r.next()
 			if strings.EqualFold(r.text[t.start:t.end], "interval") {
@@ -134,12 +131,25 @@ func (r *reader) alias() bool {
 	if !as && t.kind == Word && r.aliasEnds() {
 		return false
 	}
-	r.next()
+	r.aliasName()
 	if r.symbol("(") {
 		r.next()
 		r.skipTo()
 	}
 	return true
+}
+
+// aliasName goes over a name that something is given. It may be the word of a clause if nothing follows that the clause
+// could have.
+func (r *reader) aliasName() {
+	t, after := r.peek(), r.ahead(1)
+	ends := after.kind == End || after.is(r.text, ",") || after.is(r.text, ")") ||
+		after.word == "from" && !r.ahead(2).is(r.text, ".") || clause(after.word) && r.ahead(2).word == "by"
+	if t.kind == Word && (bounds(t.word) || clause(t.word)) && !ends {
+		r.unexpected()
+		return
+	}
+	r.next()
 }
 
 func (r *reader) aliasEnds() bool { return r.aliasEndsAt(0) }

@@ -97,7 +97,8 @@ func (r *reader) target() {
 		r.directory()
 		return
 	}
-	if after := r.ahead(1); after.kind == Quoted || after.kind == Word && !(bounds(after.word) && after.word != "if") {
+	partition := r.ahead(1).word == "partition" && r.ahead(2).is(r.text, "(") // of a table that is called TABLE
+	if k := r.ahead(1).kind; k == Quoted || k == Word && !partition {
 		r.take("table")
 	}
 	r.write()

@@ -53,7 +53,10 @@ func (r *reader) createTable() {
 		r.tableClauses()
 		return
 	}
-	if r.symbol("(") && !r.queryAt(1) && !r.ahead(1).is(r.text, "(") {
+	if r.symbol("(") {
+		if r.queryAt(1) || r.ahead(1).is(r.text, "(") {
+			r.unexpected() // a query, or a column of such a name
+		}
 		r.tableColumns()
 	}
 	r.tableClauses()
@@ -66,11 +69,19 @@ func (r *reader) createTable() {
 // tableColumns skips the columns of a new table.
 func (r *reader) tableColumns() {
 	start := r.pos
-	r.next()
+	r.expect("(")
 	r.skipTo()
-	for _, t := range r.tokens[start:r.pos] {
-		if t.word == "references" {
+	r.constraints(r.tokens[start:r.pos])
+}
+
+// constraints looks for what may name other tables among what is skipped.
+func (r *reader) constraints(skipped []token) {
+	for _, t := range skipped {
+		switch t.word {
+		case "references":
 			r.partly("a foreign key")
+		case "select":
+			r.partly("a query in a constraint or a default")
 		}
 	}
 }
@@ -198,14 +209,12 @@ func (r *reader) createView(global bool) {
 		r.next()
 		r.skipTo()
 	}
-	for r.take("with", "schema") {
-		r.next()
-	}
 	r.tableClauses()
-	for r.take("with", "schema") {
+	for r.take("with", "schema") { // BINDING, EVOLUTION, TYPE EVOLUTION
 		r.next()
+		r.take("evolution")
+		r.tableClauses()
 	}
-	r.tableClauses()
 	if r.take("as") {
 		r.query()
 	}
@@ -253,18 +262,14 @@ func (r *reader) alter() {
 	switch {
 	case r.take("rename", "to"):
 		r.renameTo(n)
-	case view && (r.take("as") || r.queryAt(0) && r.peek().word != "with" || r.symbol("(")):
+	case view && (r.take("as") || r.queryAt(0) && r.ahead(1).word != "schema" || r.symbol("(")):
 		r.query()
 	case r.take("exchange"):
 		r.unexpected()
 	default:
 		start := r.pos
 		r.rest()
-		for _, t := range r.tokens[start:r.pos] {
-			if t.word == "references" {
-				r.partly("a foreign key")
-			}
-		}
+		r.constraints(r.tokens[start:r.pos])
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 // Kind says what a token is.
 type Kind uint8
 
+// The kinds of tokens.
 const (
 	End    Kind = iota // the text is over
 	Word               // a name or a keyword without quotes; `1a` and `hdfs://b/c` are words too, as in Spark
@@ -199,7 +200,7 @@ func (s *Scanner) number() Token {
 	s.wordPart() // a letter for the type, or what makes it a word
 	kind := Number
 	if suffix := s.text[i:s.pos]; len(suffix) > 2 || len(suffix) == 2 && !strings.EqualFold(suffix, "bd") ||
-		len(suffix) == 1 && !strings.Contains("lsydfLSYDF", suffix) {
+		len(suffix) == 1 && strings.IndexByte("lsydfLSYDF", suffix[0]) < 0 {
 		kind = Word
 	}
 	return Token{kind, start, s.pos}
