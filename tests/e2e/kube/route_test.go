@@ -150,7 +150,7 @@ func (x *crossing) sharesMove(t *testing.T, asks *testbed.HS2) {
 	x.change(asks, weighted(0))
 	const sessions = 6
 	var onK [sessions]atomic.Bool
-	var statements atomic.Int64
+	var done [sessions]atomic.Int64
 	stop := make(chan struct{})
 	var wait sync.WaitGroup
 	for i := range sessions {
@@ -175,7 +175,7 @@ func (x *crossing) sharesMove(t *testing.T, asks *testbed.HS2) {
 				if strings.Contains(strings.Join(c.Log(op), "\n"), "cluster k:") {
 					onK[i].Store(true)
 				}
-				statements.Add(1)
+				done[i].Add(1)
 			}
 		})
 	}
@@ -187,23 +187,31 @@ func (x *crossing) sharesMove(t *testing.T, asks *testbed.HS2) {
 		}
 		return n
 	}
-	more := func(n int64) {
-		before := statements.Load()
-		testbed.Until(t, time.Minute, "statements go on", func() bool { return statements.Load() >= before+n || t.Failed() })
+	statements := func() (n int64) {
+		for i := range done {
+			n += done[i].Load()
+		}
+		return n
 	}
-	more(12)
+	more := func() { // two statements of each session
+		for i := range done {
+			before := done[i].Load()
+			testbed.Until(t, time.Minute, "statements go on", func() bool { return done[i].Load() >= before+2 || t.Failed() })
+		}
+	}
+	more()
 	require.Zero(t, moved())
 	for _, share := range []int{20, 50, 80} {
 		x.change(asks, weighted(share))
-		more(12)
-		t.Logf("%d %%: %d of %d sessions have moved, %d statements", share, moved(), sessions, statements.Load())
+		more()
+		t.Logf("%d %%: %d of %d sessions have moved, %d statements", share, moved(), sessions, statements())
 	}
 	x.change(asks, weighted(100))
 	testbed.Until(t, time.Minute, "all have moved", func() bool { return moved() == sessions || t.Failed() })
-	more(12)
+	more()
 	close(stop)
 	wait.Wait()
-	t.Logf("%d statements, none failed", statements.Load())
+	t.Logf("%d statements, none failed", statements())
 }
 
 // spills has a new session go to Kubernetes while the queue on YARN has no room for a driver.
