@@ -111,7 +111,7 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 	if g.hs2, err = g.newHS2(secret); err != nil {
 		return nil, err
 	}
-	g.metrics.watch(g.sessions, g.launcher, g.audit.trail)
+	g.metrics.watch(g.sessions, g.launcher, g.audit.trail, g.gate)
 	return g, g.announce()
 }
 

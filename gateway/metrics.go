@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/launch"
+	"github.com/sluicedata/sluice/gateway/admission"
 	"github.com/sluicedata/sluice/gateway/event"
 	"github.com/sluicedata/sluice/gateway/hs2"
 	"github.com/sluicedata/sluice/gateway/session"
@@ -73,7 +74,7 @@ func newMetrics() *metrics {
 }
 
 // watch adds the figures that are counted when somebody looks.
-func (m *metrics) watch(sessions *session.Manager, launcher *launch.Launcher, trail *event.Trail) {
+func (m *metrics) watch(sessions *session.Manager, launcher *launch.Launcher, trail *event.Trail, gate *admission.Gate) {
 	gauge := func(name, help string, labels prometheus.Labels, f func() int) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels},
 			func() float64 { return float64(f()) }))
@@ -85,6 +86,7 @@ func (m *metrics) watch(sessions *session.Manager, launcher *launch.Launcher, tr
 	gauge("sluice_spool_disk_bytes", "Bytes of results on disk.", nil, func() int { _, n := sessions.Spooled(); return int(n) })
 	gauge("sluice_store_unwritten_records", "Records of open sessions that wait for the store to come back.", nil, sessions.Unwritten)
 	gauge("sluice_statements_waiting", "Statements that wait for an engine.", nil, sessions.Waiting)
+	gauge("sluice_admission_waiting", "Statements that wait because of a limit of the rules.", nil, gate.Waiting)
 	const name, help = "sluice_engines", "Engines, by what they do."
 	gauge(name, help, prometheus.Labels{"state": "starting"}, func() int { n, _, _ := launcher.Counts(); return n })
 	gauge(name, help, prometheus.Labels{"state": "used"}, func() int { _, _, n := launcher.Counts(); return n })

@@ -38,7 +38,7 @@ func (g *Gateway) keepWarm() error {
 			continue
 		}
 		for _, owner := range strings.Split(p.WarmFor, ",") {
-			req, err := g.sessions.WarmRequest(name, strings.TrimSpace(owner), g.cfg.Engine.Cluster)
+			req, err := g.sessions.WarmRequest(name, strings.TrimSpace(owner))
 			if err != nil {
 				return fmt.Errorf("profiles.%s.warm: %w", name, err)
 			}

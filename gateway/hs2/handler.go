@@ -19,6 +19,7 @@ import (
 type handler struct {
 	server   *Server
 	client   string // its address
+	agent    string // what it says that it is, over HTTP
 	log      *slog.Logger
 	identity *auth.Identity         // whoever the transport proved the client to be; nil before OpenSession without SASL
 	target   string                 // whom the client acts for in all it does: doAs, or the SASL authorization identity; or empty
@@ -61,6 +62,9 @@ func (h *handler) open(ctx context.Context, req *tcli.TOpenSessionReq, protocol 
 		target = conf.settings[proxyKey]
 	}
 	delete(conf.settings, proxyKey)
+	if _, said := conf.settings[session.ClientKey]; !said && h.agent != "" {
+		conf.settings[session.ClientKey] = h.agent
+	}
 	identity, err := h.actFor(ctx, target)
 	wanted := session.OpenRequest{
 		Identity: identity, FrontEnd: h.frontEnd(), ClientAddr: h.client, Protocol: protocol,

@@ -68,7 +68,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	_ = deadlines.SetReadDeadline(time.Time{}) // a call may take long, and net/http reads on to see whether its client goes
 	_ = deadlines.SetWriteDeadline(time.Time{})
-	reply, sent := s.answer(ctx, identity, doAs(r.URL.Query()), r.RemoteAddr, body)
+	reply, sent := s.answer(ctx, identity, doAs(r.URL.Query()), r.RemoteAddr, r.UserAgent(), body)
 	if reply.Len() == 0 {
 		http.Error(w, "the body is no call of TCLIService", http.StatusBadRequest)
 		return
@@ -150,8 +150,8 @@ func acceptsGzip(accept []string) bool {
 }
 
 // answer runs the call that the body holds. sent is to be called once the answer is written.
-func (s *Server) answer(ctx context.Context, identity *auth.Identity, target, client string, body []byte) (reply *bytes.Buffer, sent func()) {
-	h := &handler{server: s, client: client, log: s.opt.Log.With("client", client), identity: identity, target: target,
+func (s *Server) answer(ctx context.Context, identity *auth.Identity, target, client, agent string, body []byte) (reply *bytes.Buffer, sent func()) {
+	h := &handler{server: s, client: client, agent: agent, log: s.opt.Log.With("client", client), identity: identity, target: target,
 		watch: func(ctx context.Context) (context.Context, func()) { return ctx, func() {} }} // net/http ends ctx when the client goes
 	in, out := &thrift.TMemoryBuffer{Buffer: bytes.NewBuffer(body)}, &thrift.TMemoryBuffer{Buffer: &bytes.Buffer{}}
 	conf := tcli.Configuration(int32(s.opt.MaxMessage))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluicedata/sluice/engines/launch"
 	"github.com/sluicedata/sluice/gateway/auth"
+	"github.com/sluicedata/sluice/gateway/store"
 	"github.com/sluicedata/sluice/router"
 )
 
@@ -91,27 +92,26 @@ func (m *Manager) share(session uuid.UUID, who auth.Identity, conf map[string]st
 	return launch.Request{Key: key, User: runAs, Name: "sluice-" + runAs, Memory: p.Memory, Pool: p.Engines}, nil
 }
 
-// WarmRequest asks for the engines of a profile before any session does. The owner is a user or a group, or empty where
-// everybody shares.
-func (m *Manager) WarmRequest(profile, owner, defaultCluster string) (launch.Request, error) {
+// WarmRequest asks for the engines of a profile before any session does, where the rules would have them now. The owner is a
+// user or a group, or empty where everybody shares.
+func (m *Manager) WarmRequest(profile, owner string) (launch.Request, error) {
 	conf := map[string]string{ProfileKey: profile}
 	p, err := m.profile(conf)
 	if err != nil {
 		return launch.Request{}, err
 	}
 	p.apply(conf)
-	req, err := m.share(uuid.Nil, auth.Identity{User: owner, Groups: []string{owner}}, conf)
+	who := auth.Identity{User: owner, Groups: []string{owner}}
+	r, wanted, err := m.request(store.Session{User: owner, Groups: who.Groups, Conf: conf}, who, nothing)
 	if err != nil {
 		return launch.Request{}, err
 	}
-	if req.Key.Level == launch.Connection {
+	if wanted.Key.Level == launch.Connection {
 		return launch.Request{}, errors.New("engines of one connection cannot be kept warm: nobody else can have them")
 	}
-	if req.Key.Cluster = conf[ClusterKey]; req.Key.Cluster == "" {
-		req.Key.Cluster = defaultCluster
-	}
-	req.Conf = engineConf(conf)
-	return req, nil
+	d, err := m.opt.Router.Preview(r)
+	at(&wanted, d)
+	return wanted, err
 }
 
 var isoDuration = regexp.MustCompile(`^PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?$`)

@@ -204,6 +204,7 @@ func (o *Operation) Forget() { o.Session.manager.drop(o) }
 // Close ends the operation and forgets its rows.
 func (o *Operation) Close(ctx context.Context) error {
 	o.Forget()
+	o.awaitRest(ctx)
 	o.stop(errClosed)
 	select { // the engine must be told before the handle is gone
 	case <-o.done:
@@ -217,6 +218,23 @@ func (o *Operation) Close(ctx context.Context) error {
 		o.over()
 	}
 	return err
+}
+
+// restPause is how long a result whose first rows are there may take to be complete before it is interrupted: most are within
+// milliseconds, and an interrupt that comes between costs a second or more.
+const restPause = 100 * time.Millisecond
+
+func (o *Operation) awaitRest(ctx context.Context) {
+	if o.Snapshot().State != Finished {
+		return
+	}
+	timer := time.NewTimer(restPause)
+	defer timer.Stop()
+	select {
+	case <-o.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 func (o *Operation) touch() {

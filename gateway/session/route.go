@@ -12,6 +12,8 @@ import (
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/launch"
 	"github.com/sluicedata/sluice/gateway/admission"
+	"github.com/sluicedata/sluice/gateway/auth"
+	"github.com/sluicedata/sluice/gateway/store"
 	"github.com/sluicedata/sluice/router"
 	"github.com/sluicedata/sluice/router/rules"
 	"github.com/sluicedata/sluice/router/sql"
@@ -38,9 +40,13 @@ var queueKeys = []string{QueueKey, "spark.yarn.queue", "mapreduce.job.queuename"
 
 // request is what the router is asked about a statement of the session.
 func (s *Session) request(what sql.Facts) (*router.Request, launch.Request, error) {
-	rec := s.record()
+	return s.manager.request(s.record(), s.Identity, what)
+}
+
+// request is what the router is asked, and what engine is wanted, but for its place.
+func (m *Manager) request(rec store.Session, who auth.Identity, what sql.Facts) (*router.Request, launch.Request, error) {
 	r := &router.Request{
-		Session: s.ID.String(), User: rec.User, RealUser: rec.RealUser, Groups: rec.Groups, Client: rec.Conf[ClientKey], FrontEnd: rec.FrontEnd,
+		Session: rec.ID.String(), User: rec.User, RealUser: rec.RealUser, Groups: rec.Groups, Client: rec.Conf[ClientKey], FrontEnd: rec.FrontEnd,
 		Work: cmp.Or(rec.Conf[WorkKey], router.Interactive), Profile: rec.Conf[ProfileKey], Runtime: rec.Conf[RuntimeKey], Cluster: rec.Conf[ClusterKey],
 		Catalog: unquote(rec.Catalog), Database: unquote(rec.Database), Conf: rec.Conf, SQL: what,
 	}
@@ -57,13 +63,13 @@ func (s *Session) request(what sql.Facts) (*router.Request, launch.Request, erro
 			r.Tags = append(r.Tags, strings.TrimSpace(t))
 		}
 	}
-	wanted, err := s.manager.share(s.ID, s.Identity, rec.Conf)
+	wanted, err := m.share(rec.ID, who, rec.Conf)
 	if err != nil {
 		return nil, wanted, err
 	}
 	wanted.Conf = engineConf(rec.Conf)
-	r.Driver = router.Room(s.manager.opt.Engines.DriverRoom(wanted))
-	for _, k := range s.manager.opt.Engines.Ready(wanted.Key) {
+	r.Driver = router.Room(m.opt.Engines.DriverRoom(wanted))
+	for _, k := range m.opt.Engines.Ready(wanted.Key) {
 		r.Warm = append(r.Warm, router.Place{Cluster: k.Cluster, Queue: k.Queue})
 	}
 	return r, wanted, nil
@@ -100,10 +106,7 @@ func (s *Session) settle(ctx context.Context, what *sql.Facts, avoid []string, r
 	if err != nil {
 		return place{}, wanted, refusedRoute(err)
 	}
-	wanted.Key.Cluster, wanted.Key.Queue = d.Cluster, d.Queue
-	if d.Queue != "" {
-		wanted.Conf["spark.yarn.queue"] = d.Queue
-	}
+	at(&wanted, d)
 	to := place{key: wanted.Key, route: fmt.Sprintf("%s (rules %s)", d.Reason, d.Version), rule: d.RuleID, priority: d.Priority}
 	switch {
 	case s.remote == nil:
@@ -119,6 +122,14 @@ func (s *Session) settle(ctx context.Context, what *sql.Facts, avoid []string, r
 		s.leave(ctx)
 	}
 	return to, wanted, nil
+}
+
+// at puts an engine that is wanted into its place.
+func at(wanted *launch.Request, d rules.Decision) {
+	wanted.Key.Cluster, wanted.Key.Queue = d.Cluster, d.Queue
+	if d.Queue != "" {
+		wanted.Conf["spark.yarn.queue"] = d.Queue
+	}
 }
 
 // standing is where the session has its engine, if it has one. After a gateway was killed only the engine is known, and with

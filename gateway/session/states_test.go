@@ -147,6 +147,9 @@ func TestALateAnswerChangesNothing(t *testing.T) {
 					<-reached
 					ev.fire(g, w, o)
 					synctest.Wait()
+					if ev.state == session.Closed {
+						<-time.After(time.Second) // the rest of a result is waited for a little
+					}
 					close(gate)
 					snap := ended(t, o)
 					for snap.State != ev.state && ev.state == session.Closed {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -235,3 +236,68 @@ func countRows(t *testing.T, c *testbed.HS2, op *tcli.TOperationHandle) int {
 		n += got
 	}
 }
+
+// Two gateways share a limit: of ten statements that are sent at once to both never more than three run, all run in the end,
+// and who waits is told his place. A gateway that is killed takes nothing of the limit with it.
+func TestALimitIsSharedAndNeverExceeded(t *testing.T) {
+	rules := filepath.Join(t.TempDir(), "rules.yaml")
+	require.NoError(t, os.WriteFile(rules, []byte("rules: [{to: local}]\nlimits: [{user: \"*\", running: 3}]\n"), 0o600))
+	a, b := pair(t, "SLUICE_ROUTE_FILE="+rules, "SLUICE_CLUSTERS_LOCAL_CORES=8", "SLUICE_HS2_DISCONNECT_GRACE=1m")
+	testbed.DialHS2(t, a.Thrift, "ann", "x", nil).All("SELECT 1 FROM range(1)") // starts the engine
+	most, said := spans(t, a, b)
+	require.Equal(t, 3, most)
+	require.Contains(t, said, "Waits, because the limit on running of user ann (3) is reached: number ")
+
+	c := testbed.DialHS2(t, a.Thrift, "ann", "x", nil)
+	op := c.Async(sleeping(60_000))
+	testbed.Until(t, 20*time.Second, "it runs", func() bool { return strings.Contains(strings.Join(c.Log(op), "\n"), "Total jobs") })
+	a.Kill()
+	testbed.Until(t, 20*time.Second, "the other one has its session", func() bool { return strings.Contains(b.Log(), "session taken over") })
+	most, _ = spans(t, b, b)
+	require.Equal(t, 2, most, "what runs at the heir since before counts")
+}
+
+// sleeping is a statement that sleeps in one row, and says when it began and ended.
+func sleeping(ms int) string {
+	const now = "java_method('java.lang.System', 'currentTimeMillis')"
+	return fmt.Sprintf("SELECT %s, java_method('java.lang.Thread', 'sleep', %dL), %[1]s FROM range(1)", now, ms)
+}
+
+// spans sends ten statements at once, and returns how many of them ran at a time at most, and what was said to them.
+func spans(t *testing.T, gateways ...*testbed.Gateway) (most int, said string) {
+	t.Helper()
+	var mu sync.Mutex
+	var ends []span
+	var wait sync.WaitGroup
+	for i := range 10 {
+		c := testbed.DialHS2(t, gateways[i%len(gateways)].Thrift, "ann", "x", nil)
+		wait.Go(func() {
+			op := c.Async(sleeping(700))
+			st := c.WaitState(op, time.Minute)
+			rows := testbed.Texts(c.Fetch(op, tcli.TFetchOrientation_FETCH_NEXT, 1, 0).Results)
+			mu.Lock()
+			defer mu.Unlock()
+			said += strings.Join(c.Log(op), "\n")
+			if len(rows) != 1 {
+				t.Errorf("no row: %s", st.GetErrorMessage())
+				return
+			}
+			ends = append(ends, span{rows[0][0], rows[0][2]})
+		})
+	}
+	wait.Wait()
+	require.Len(t, ends, 10)
+	for _, one := range ends {
+		n := 0
+		for _, other := range ends {
+			if other.begin <= one.begin && one.begin < other.end {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most, said
+}
+
+// span is when a statement ran, in milliseconds as texts of one length.
+type span struct{ begin, end string }
