@@ -73,7 +73,7 @@ func (r *Router) Rollback(ctx context.Context, version, by string) error {
 		}
 		at := slices.IndexFunc(all, func(v store.Rules) bool { return v.Version == version || v.Name == version })
 		if at < 0 {
-			return fmt.Errorf("%w: the store has no version %q of the rules; sluice route versions lists them", ErrUnknown, version)
+			return unknown(fmt.Sprintf("the store has no version %q of the rules; sluice route versions lists them", version))
 		}
 		if _, err := r.version(ctx, all[at].Version); err != nil {
 			return err
@@ -96,7 +96,7 @@ func (r *Router) Drain(ctx context.Context, cluster string, yes bool, by string)
 	defer r.mu.Unlock()
 	names := r.opt.Watch.Names()
 	if !slices.Contains(names, cluster) {
-		return fmt.Errorf("%w: there is no cluster %q; clusters are %s", ErrUnknown, cluster, strings.Join(names, ", "))
+		return unknown(fmt.Sprintf("there is no cluster %q; clusters are %s", cluster, strings.Join(names, ", ")))
 	}
 	value := ""
 	if yes {

@@ -194,11 +194,19 @@ func (r *Router) version(ctx context.Context, version string) (*rules.Set, error
 			return set, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: the store has no version %q of the rules; sluice route versions lists them", ErrUnknown, version)
+	return nil, unknown(fmt.Sprintf("the store has no version %q of the rules; sluice route versions lists them", version))
 }
 
 // ErrUnknown says that there is no such version or cluster.
 var ErrUnknown = errors.New("there is none of that name")
+
+// unknown is an ErrUnknown in words.
+type unknown string
+
+func (u unknown) Error() string { return string(u) }
+
+// Is makes it an ErrUnknown.
+func (u unknown) Is(target error) bool { return target == ErrUnknown }
 
 // Route decides where work goes, and records it.
 func (r *Router) Route(req *router.Request) (rules.Decision, error) {

@@ -391,7 +391,7 @@ func (r *reader) target(n *yaml.Node, rule *Rule) {
 func (r *reader) poolPolicy(n *yaml.Node, t *target, named *yaml.Node) {
 	pool := t.refuse == "" && t.policy == nil
 	switch {
-	case t.refuse == "" && len(t.members) == 0:
+	case t.refuse == "" && len(t.members) == 0 && r.fine(n):
 		r.wrong(n, "to names no cluster")
 	case !pool && named != nil:
 		r.wrong(named, "policy belongs to pool alone")
@@ -403,6 +403,11 @@ func (r *reader) poolPolicy(n *yaml.Node, t *target, named *yaml.Node) {
 			r.wrong(named, "there is no policy %q%s; policies are %s", named.Value, nearest(named.Value, keysOf(policy.All)), strings.Join(keysOf(policy.All), ", "))
 		}
 	}
+}
+
+// fine says that nothing was found wrong in a node so far.
+func (r *reader) fine(n *yaml.Node) bool {
+	return !slices.ContainsFunc(r.errs, func(err error) bool { return strings.HasPrefix(err.Error(), fmt.Sprint(n.Line, ":")) })
 }
 
 func (r *reader) members(t *target, p router.Policy, n *yaml.Node) {

@@ -89,7 +89,7 @@ func keysOf[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m))
 func nearest(word string, known []string) string {
 	best, least := "", min(3, len(word))
 	for _, k := range known {
-		if d := levenshtein.ComputeDistance(word, k); d < least {
+		if d := levenshtein.ComputeDistance(word, k); d < least && d < 2*len(k) {
 			best, least = k, d
 		}
 	}
