@@ -74,9 +74,9 @@ func (g *Gateway) read(name string, c engines.Capacity, err error) {
 	}
 	s := router.State{Known: c.Known, Total: router.Room(c.Total), Free: router.Room(c.Free), Waiting: c.Waiting, Drivers: c.Drivers, MaxDrivers: c.MaxDrivers}
 	if c.Queues != nil {
-		s.Queues = make(map[string]router.Queue, len(c.Queues))
+		s.Queues = make(map[string]*router.Queue, len(c.Queues))
 		for path, q := range c.Queues {
-			s.Queues[path] = router.Queue{Accepts: q.Accepts, Free: router.Room(q.Free), Drivers: router.Room(q.Drivers), Waiting: q.Waiting}
+			s.Queues[path] = &router.Queue{Accepts: q.Accepts, Free: router.Room(q.Free), Drivers: router.Room(q.Drivers), Waiting: q.Waiting}
 		}
 	}
 	g.watch.Read(name, s)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sluicedata/sluice/router/sql"
@@ -95,14 +94,14 @@ type State struct {
 	Why      string `json:"why,omitempty" yaml:"why"` // it is not up, in words
 	Draining bool   `json:"draining,omitempty" yaml:"draining"`
 
-	Known      bool             `json:"known,omitempty" yaml:"known"` // Total and Free are
-	Total      Room             `json:"total" yaml:"total"`
-	Free       Room             `json:"free" yaml:"free"`
-	Waiting    int              `json:"waiting,omitempty" yaml:"waiting"` // applications that have no place yet
-	Drivers    int              `json:"drivers,omitempty" yaml:"drivers"`
-	MaxDrivers int              `json:"max_drivers,omitempty" yaml:"max_drivers"` // 0 is any number
-	Queue      string           `json:"queue,omitempty" yaml:"queue"`             // for those who name none
-	Queues     map[string]Queue `json:"queues,omitempty" yaml:"queues"`           // by path
+	Known      bool              `json:"known,omitempty" yaml:"known"` // Total and Free are
+	Total      Room              `json:"total" yaml:"total"`
+	Free       Room              `json:"free" yaml:"free"`
+	Waiting    int               `json:"waiting,omitempty" yaml:"waiting"` // applications that have no place yet
+	Drivers    int               `json:"drivers,omitempty" yaml:"drivers"`
+	MaxDrivers int               `json:"max_drivers,omitempty" yaml:"max_drivers"` // 0 is any number
+	Queue      string            `json:"queue,omitempty" yaml:"queue"`             // for those who name none
+	Queues     map[string]*Queue `json:"queues,omitempty" yaml:"queues"`           // by path
 }
 
 // Queue is a queue of a cluster.
@@ -151,45 +150,53 @@ type Candidate struct {
 	Near  int     // how many of the tables that the statement touches lie there
 	Warm  bool    // an engine is ready there
 	Loss  Loss
+
+	named string // its queue, with its path
+	queue *Queue // as it is; nil if nothing is known of it
 }
 
 // Place is where the work would run.
 func (c *Candidate) Place() Place { return Place{c.Name, c.Queue} }
 
-// queue is what is known of the candidate's queue.
-func (c *Candidate) queue() (string, Queue, bool) {
-	name := c.Queue
-	if name == "" {
-		name = c.State.Queue
+// findQueue finds what is known of the candidate's queue; nil is nothing.
+func (c *Candidate) findQueue() {
+	c.named = c.Queue
+	if c.named == "" {
+		c.named = c.State.Queue
 	}
-	if q, ok := c.Queues[name]; ok || name == "" {
-		return name, q, ok
+	if c.named == "" || len(c.Queues) == 0 {
+		c.queue = nil
+		return
+	}
+	if c.queue = c.Queues[c.named]; c.queue != nil {
+		return
 	}
 	for path, q := range c.Queues { // by the last part of its path
-		if strings.HasSuffix(path, name) && len(path) > len(name) && path[len(path)-len(name)-1] == '.' {
-			return path, q, true
+		if n := len(path) - len(c.named); n > 0 && path[n-1] == '.' && path[n:] == c.named {
+			c.named, c.queue = path, q
+			return
 		}
 	}
-	return name, Queue{}, false
 }
 
 // Judge finds whether the candidate can have the work of a request now.
 func (c *Candidate) Judge(r *Request) {
-	c.Warm = slices.Contains(r.Warm, c.Place())
-	switch _, q, known := c.queue(); {
+	c.findQueue()
+	c.Warm = len(r.Warm) > 0 && slices.Contains(r.Warm, c.Place())
+	switch q := c.queue; {
 	case c.Health == Down || c.Health == Ejected || c.Health == Trying:
 		c.Loss = Away
-	case slices.Contains(r.Avoid, c.Name):
+	case len(r.Avoid) > 0 && slices.Contains(r.Avoid, c.Name):
 		c.Loss = Failed
 	case c.Draining:
 		c.Loss = Drains
-	case known && !q.Accepts:
+	case q != nil && !q.Accepts:
 		c.Loss = Stopped
 	case c.Warm:
 		c.Loss = None // no room is needed
 	case c.MaxDrivers > 0 && c.Drivers >= c.MaxDrivers,
 		c.Known && !c.Free.Holds(r.Driver),
-		known && (!q.Free.Holds(r.Driver) || q.Drivers.Memory < r.Driver.Memory):
+		q != nil && (!q.Free.Holds(r.Driver) || q.Drivers.Memory < r.Driver.Memory):
 		c.Loss = Full
 	default:
 		c.Loss = None
@@ -198,7 +205,6 @@ func (c *Candidate) Judge(r *Request) {
 
 // Lost says in words why the candidate cannot have the work; empty if it can.
 func (c *Candidate) Lost() string {
-	name, q, known := c.queue()
 	switch c.Loss {
 	case Away:
 		return c.Why
@@ -207,13 +213,13 @@ func (c *Candidate) Lost() string {
 	case Drains:
 		return "it drains: it gets no new engines"
 	case Stopped:
-		return fmt.Sprintf("its queue %s takes no applications", name)
+		return fmt.Sprintf("its queue %s takes no applications", c.named)
 	case Full:
 		switch {
 		case c.MaxDrivers > 0 && c.Drivers >= c.MaxDrivers:
 			return fmt.Sprintf("it is full: it has %d drivers of at most %d", c.Drivers, c.MaxDrivers)
-		case known:
-			return fmt.Sprintf("its queue %s is full: %s free, %d MiB for drivers, %d applications wait", name, q.Free, q.Drivers.Memory, q.Waiting)
+		case c.queue != nil:
+			return fmt.Sprintf("its queue %s is full: %s free, %d MiB for drivers, %d applications wait", c.named, c.queue.Free, c.queue.Drivers.Memory, c.queue.Waiting)
 		}
 		return fmt.Sprintf("it is full: %s free, %d applications wait", c.Free, c.Waiting)
 	}
@@ -235,8 +241,8 @@ type Policy interface {
 
 // Room is what the candidate has free for an engine and its executors, as far as that is known.
 func (c *Candidate) Room() (Room, bool) {
-	if _, q, known := c.queue(); known {
-		return q.Free, true
+	if c.queue != nil {
+		return c.queue.Free, true
 	}
 	return c.Free, c.Known
 }

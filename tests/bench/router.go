@@ -69,9 +69,9 @@ func (c *city) read(i int, rnd *rand.Rand) {
 	total := router.Room{Memory: cityNodes / cityClusters * node, MilliCores: cityNodes / cityClusters * 16_000}
 	s := router.State{Known: true, Total: total, Free: router.Room{Memory: rnd.Int64N(total.Memory), MilliCores: rnd.Int64N(total.MilliCores)}}
 	if i%2 == 0 {
-		s.Queues = map[string]router.Queue{}
+		s.Queues = map[string]*router.Queue{}
 		for q := range c.queues {
-			s.Queues[fmt.Sprintf("root.q%d", q)] = router.Queue{Accepts: true, Free: s.Free, Drivers: router.Room{Memory: 100_000, MilliCores: 100_000}}
+			s.Queues[fmt.Sprintf("root.q%d", q)] = &router.Queue{Accepts: true, Free: s.Free, Drivers: router.Room{Memory: 100_000, MilliCores: 100_000}}
 		}
 	}
 	c.Read(c.names[i], s)
