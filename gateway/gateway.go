@@ -112,6 +112,7 @@ func New(ctx context.Context, cfg config.Config, supervise []string, log *slog.L
 		return nil, err
 	}
 	g.metrics.watch(g.sessions, g.launcher, g.audit.trail, g.gate)
+	g.metrics.recorder(g.recorder)
 	return g, g.announce()
 }
 

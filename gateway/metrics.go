@@ -11,6 +11,7 @@ import (
 	"github.com/sluicedata/sluice/gateway/admission"
 	"github.com/sluicedata/sluice/gateway/event"
 	"github.com/sluicedata/sluice/gateway/hs2"
+	"github.com/sluicedata/sluice/gateway/route"
 	"github.com/sluicedata/sluice/gateway/session"
 	"github.com/sluicedata/sluice/router/rules"
 )
@@ -91,6 +92,14 @@ func (m *metrics) watch(sessions *session.Manager, launcher *launch.Launcher, tr
 	gauge(name, help, prometheus.Labels{"state": "starting"}, func() int { n, _, _ := launcher.Counts(); return n })
 	gauge(name, help, prometheus.Labels{"state": "used"}, func() int { _, _, n := launcher.Counts(); return n })
 	gauge(name, help, prometheus.Labels{"state": "idle"}, func() int { _, ready, used := launcher.Counts(); return ready - used })
+}
+
+// recorder adds how many decisions of the router were not recorded.
+func (m *metrics) recorder(r *route.Recorder) {
+	if r != nil {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sluice_routes_unrecorded_total",
+			Help: "Decisions of the router that could not be recorded, because the disk is too slow or full."}, func() float64 { return float64(r.Dropped()) }))
+	}
 }
 
 // decided counts a decision of the router.

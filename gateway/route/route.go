@@ -55,6 +55,8 @@ type Router struct {
 	pinned  string     // rolled back to; empty if not
 	over    string     // the version from which it was rolled back: another file ends the rollback
 	drained []string
+	kept    string // the version that the store has for sure
+	behind  bool   // the store or a version could not be read the last time
 	seen    *reload.Files
 }
 
@@ -147,18 +149,32 @@ func (r *Router) apply(ctx context.Context) error {
 	case r.file.Rollout < 1 && r.stable != r.file.Version:
 		r.opt.Log.Warn("the rules have a rollout, and there is no earlier version for the rest: they hold for all", "version", r.file.Title())
 	}
-	if err := r.opt.Store.AddRules(ctx, store.Rules{Version: r.file.Version, Name: r.file.Name, Text: r.file.Text, LoadedAt: time.Now()}); err != nil {
-		return fmt.Errorf("keep this version of the rules: %w", err)
+	if err := r.keep(ctx, now); err != nil {
+		return err
+	}
+	if was := r.force.Swap(now); was == nil || was.set.Version != now.set.Version || (was.rest == nil) != (now.rest == nil) {
+		r.opt.Log.Info("rules in force", "version", now.set.Title(), "rollout", now.set.Rollout, "rules", len(now.set.Rules))
+		r.changed(now.set.Title(), nil)
+	}
+	return nil
+}
+
+// keep stores the version of the file, and which one is in force for all.
+func (r *Router) keep(ctx context.Context, now *force) error {
+	if r.opt.File == "" {
+		return nil
+	}
+	if r.kept != r.file.Version {
+		if err := r.opt.Store.AddRules(ctx, store.Rules{Version: r.file.Version, Name: r.file.Name, Text: r.file.Text, LoadedAt: time.Now()}); err != nil {
+			return fmt.Errorf("keep this version of the rules: %w", err)
+		}
+		r.kept = r.file.Version
 	}
 	if now.rest == nil && now.set.Version != r.stable {
 		if err := r.opt.Store.Set(ctx, store.Setting{Name: stableSetting, Value: now.set.Version, SaidBy: "sluice", SaidAt: time.Now()}); err != nil {
 			return fmt.Errorf("keep which rules are in force: %w", err)
 		}
 		r.stable = now.set.Version
-	}
-	if was := r.force.Swap(now); was == nil || was.set.Version != now.set.Version || (was.rest == nil) != (now.rest == nil) {
-		r.opt.Log.Info("rules in force", "version", now.set.Title(), "rollout", now.set.Rollout, "rules", len(now.set.Rules))
-		r.changed(now.set.Title(), nil)
 	}
 	return nil
 }
@@ -303,7 +319,8 @@ func (r *Router) look(ctx context.Context) {
 	if err == nil {
 		err = r.apply(ctx)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !r.behind {
 		r.opt.Log.Warn("cannot bring the rules up to date; those in force stay", "error", err)
 	}
+	r.behind = err != nil
 }

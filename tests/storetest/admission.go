@@ -90,116 +90,141 @@ func testPortions(t *testing.T, s *store.Store) {
 	require.Equal(t, 10, lease("r3", 12, 10), "who leaves in order leaves nothing behind")
 }
 
-// one is a gateway of testGates.
-type one struct {
+// member is a gateway of testGates.
+type member struct {
 	id   string
 	gate *admission.Gate
 	stop context.CancelFunc
-	mu   sync.Mutex
-	runs map[int]func() // statements that run, with how they leave
 	dead bool
+}
+
+// group is gateways on one store, and the statements that run.
+type group struct {
+	t     *testing.T
+	store *store.Store
+	limit int
+
+	mu     sync.Mutex
+	n      int // gateways so far
+	live   []*member
+	runs   map[*run]struct{}
+	most   int
+	killed int
+}
+
+// run is a statement that runs, where it is counted now.
+type run struct {
+	at    *member
+	leave func()
+}
+
+var etl = admission.Ask{User: "ann", Queue: "etl", Priority: 5}
+
+// join adds a gateway. The caller holds g.mu.
+func (g *group) join() {
+	g.n++
+	m := &member{id: fmt.Sprint("g", g.n)}
+	if err := g.store.Join(context.Background(), store.Replica{ID: m.id, StartedAt: start}); err != nil {
+		g.t.Errorf("join: %v", err)
+	}
+	m.gate = admission.New(admission.Options{Limits: func() []rules.Limit {
+		return []rules.Limit{{Scope: rules.PerQueue, Name: "etl", Running: g.limit, Waiting: 1000}}
+	},
+		Store: g.store, Replica: func() string { return m.id }, Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = m.gate.Run(ctx) }()
+	m.stop = func() { cancel(); <-ended }
+	g.live = append(g.live, m)
 }
 
 // testGates has gateways let in statements at random, kills some of them in the middle, and has others take over: never do
 // more run than the limit says, and everybody is let in at last.
 func testGates(t *testing.T, s *store.Store) {
-	const limit, statements, workers = 5, 160, 8
-	var runningNow, most, done atomic.Int64
-	ids := 0
-	start := func() *one {
-		ids++
-		o := &one{id: fmt.Sprint("g", ids), runs: map[int]func(){}}
-		join(t, s, o.id)
-		o.gate = admission.New(admission.Options{Limits: func() []rules.Limit {
-			return []rules.Limit{{Scope: rules.PerQueue, Name: "etl", Running: limit, Waiting: 1000}}
-		},
-			Store: s, Replica: func() string { return o.id }, Log: slog.New(slog.DiscardHandler)})
-		ctx, cancel := context.WithCancel(context.Background())
-		ended := make(chan struct{})
-		go func() { defer close(ended); _ = o.gate.Run(ctx) }()
-		o.stop = func() { cancel(); <-ended }
-		return o
+	const statements, workers = 160, 8
+	g := &group{t: t, store: s, limit: 5, runs: map[*run]struct{}{}}
+	for range 3 {
+		g.join()
 	}
-	all := []*one{start(), start(), start()}
-	var mu sync.Mutex // of all
-	ask := admission.Ask{User: "ann", Queue: "etl", Priority: 5}
 	var wait sync.WaitGroup
-	var next atomic.Int64
+	var begun, done atomic.Int64
 	for worker := range workers {
 		wait.Go(func() {
 			rnd := rand.New(rand.NewPCG(9, uint64(worker)))
-			for n := int(next.Add(1)); n <= statements; n = int(next.Add(1)) {
-				runOne(t, n, rnd, func() *one { mu.Lock(); defer mu.Unlock(); return all[rnd.IntN(len(all))] }, ask, &runningNow, &most)
+			for begun.Add(1) <= statements {
+				g.statement(rnd)
 				done.Add(1)
 			}
 		})
 	}
-	killed := 0
 	for rnd := rand.New(rand.NewPCG(9, 99)); done.Load() < statements*3/4; {
 		<-time.After(30 * time.Millisecond)
-		mu.Lock()
-		dead, heir := all[0], all[1+rnd.IntN(2)]
-		all = append(all[1:], start())
-		mu.Unlock()
-		kill(t, s, dead, heir, ask)
-		killed++
+		g.kill(rnd)
 	}
 	wait.Wait()
-	for _, o := range all {
-		o.stop()
+	for _, m := range g.live {
+		m.stop()
 	}
-	require.LessOrEqual(t, most.Load(), int64(limit), "more ran than the limit allows")
-	require.GreaterOrEqual(t, most.Load(), int64(limit-1), "the limit was hardly used: the test shows nothing")
-	require.Positive(t, killed)
+	require.LessOrEqual(t, g.most, g.limit, "more ran than the limit allows")
+	require.GreaterOrEqual(t, g.most, g.limit-1, "the limit was hardly used: the test shows nothing")
+	require.Positive(t, g.killed)
 }
 
-// runOne runs a statement on some gateway; should that die before it is let in, on another one.
-func runOne(t *testing.T, n int, rnd *rand.Rand, pick func() *one, ask admission.Ask, now, most *atomic.Int64) {
+// statement runs one on some gateway; should that die before it is let in, on another one.
+func (g *group) statement(rnd *rand.Rand) {
 	for {
-		o := pick()
+		g.mu.Lock()
+		m := g.live[rnd.IntN(len(g.live))]
+		g.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-		leave, err := o.gate.Statement(ctx, ask, func(string) {})
+		leave, err := m.gate.Statement(ctx, etl, func(string) {})
 		cancel()
 		if err != nil {
 			continue
 		}
-		o.mu.Lock()
-		if o.dead { // it was let in by somebody who was dead already, and would hear that before its engine did
-			o.mu.Unlock()
-			leave()
-			continue
+		r := &run{m, leave}
+		g.mu.Lock()
+		dead := m.dead // it was let in by somebody who would hear that he is dead before its engine hears of the statement
+		if !dead {
+			g.runs[r] = struct{}{}
+			g.most = max(g.most, len(g.runs))
 		}
-		o.runs[n] = leave
-		running := now.Add(1)
-		o.mu.Unlock()
-		for before := most.Load(); running > before && !most.CompareAndSwap(before, running); before = most.Load() {
+		g.mu.Unlock()
+		if !dead {
+			<-time.After(time.Duration(rnd.IntN(8)) * time.Millisecond)
 		}
-		<-time.After(time.Duration(rnd.IntN(8)) * time.Millisecond)
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		now.Add(-1)
-		o.runs[n]() // at whoever has it now
-		delete(o.runs, n)
-		return
+		g.mu.Lock()
+		delete(g.runs, r)
+		r.leave() // at whoever has it now
+		g.mu.Unlock()
+		if !dead {
+			return
+		}
 	}
 }
 
-// kill ends a gateway, and has its heir go on with what ran there.
-func kill(t *testing.T, s *store.Store, dead, heir *one, ask admission.Ask) {
+// kill ends a gateway, and has an heir go on with what ran there.
+func (g *group) kill(rnd *rand.Rand) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	dead, heir := g.live[0], g.live[1+rnd.IntN(2)]
+	g.live = g.live[1:]
 	dead.stop()
-	dead.mu.Lock()
-	defer dead.mu.Unlock()
 	dead.dead = true
-	taken, err := s.TakeOver(context.Background(), dead.id, heir.id, 0)
+	taken, err := g.store.TakeOver(context.Background(), dead.id, heir.id, 0)
 	if err != nil || !taken {
-		t.Errorf("take over %s: %v %v", dead.id, taken, err)
+		g.t.Errorf("take over %s: %v %v", dead.id, taken, err)
 	}
-	for n := range dead.runs {
-		dead.runs[n] = heir.gate.Running(ask)
+	for r := range g.runs {
+		if r.at == dead {
+			r.at, r.leave = heir, heir.gate.Running(etl)
+		}
 	}
 	if err := heir.gate.Adopted(context.Background()); err != nil {
-		t.Errorf("adopt: %v", err)
+		g.t.Errorf("adopt: %v", err)
 	}
+	g.join()
+	g.killed++
 }
 
 // testRates: a bucket lets no more through than its rate, whoever asks.
