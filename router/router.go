@@ -94,6 +94,7 @@ type State struct {
 	Why      string `json:"why,omitempty" yaml:"why"` // it is not up, in words
 	Draining bool   `json:"draining,omitempty" yaml:"draining"`
 
+	Note       string            `json:"note,omitempty" yaml:"note"`   // why its room is not known, and what to do
 	Known      bool              `json:"known,omitempty" yaml:"known"` // Total and Free are
 	Total      Room              `json:"total" yaml:"total"`
 	Free       Room              `json:"free" yaml:"free"`

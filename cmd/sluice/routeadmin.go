@@ -175,7 +175,7 @@ func clustersCmd() *cobra.Command {
 			if c.Known {
 				free = c.Free.String() + " of " + c.Total.String()
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", c.Name, c.Kind, health, free, c.Waiting, c.Drivers, c.Why)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", c.Name, c.Kind, health, free, c.Waiting, c.Drivers, cmp.Or(c.Why, c.Note))
 		}
 		return w.Flush()
 	}}
