@@ -72,7 +72,8 @@ func (g *Gateway) read(name string, c engines.Capacity, err error) {
 		g.watch.Silent(name, err)
 		return
 	}
-	s := router.State{Known: c.Known, Note: c.Note, Total: router.Room(c.Total), Free: router.Room(c.Free), Waiting: c.Waiting, Drivers: c.Drivers, MaxDrivers: c.MaxDrivers}
+	// What a quota gives us is a bound, too, where nodes may not be counted.
+	s := router.State{Known: c.Known || c.Total != engines.Room{}, Note: c.Note, Total: router.Room(c.Total), Free: router.Room(c.Free), Waiting: c.Waiting, Drivers: c.Drivers, MaxDrivers: c.MaxDrivers}
 	if c.Queues != nil {
 		s.Queues = make(map[string]*router.Queue, len(c.Queues))
 		for path, q := range c.Queues {
