@@ -39,6 +39,12 @@ func TestTheExamplesOfTheManual(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, found["rules"], 2)
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	_, after, _ := strings.Cut(string(readme), "```yaml\nrules:")
+	short, _, _ := strings.Cut(after, "```")
+	_, err = rules.Load([]byte("rules:"+short), []string{"k8s1", "yarn1"})
+	require.NoError(t, err)
 	require.Len(t, cases, 1)
 	for _, f := range cases {
 		n, err := Run(f, func(name, why string, trace *rules.Trace) {
