@@ -158,7 +158,7 @@ func (r *Router) apply(ctx context.Context) error {
 	}
 	if was := r.force.Swap(now); was == nil || was.set.Version != now.set.Version || (was.rest == nil) != (now.rest == nil) {
 		r.opt.Log.Info("rules in force", "version", now.set.Title(), "rollout", now.set.Rollout, "rules", len(now.set.Rules))
-		r.changed(now.set.Title(), nil)
+		r.changed(now.set.Title(), r.broken)
 	}
 	return nil
 }
