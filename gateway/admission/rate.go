@@ -44,7 +44,7 @@ func (g *Gate) pause(ctx context.Context, a Ask, report func(string)) error {
 	var longest time.Duration
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		l := all[key]
-		words := fmt.Sprintf("the rate of %s %s (%g statements a second)", l.Scope, strings.TrimPrefix(key, l.Scope+"/"), l.Rate)
+		words := fmt.Sprintf("the rate of %s (%g statements a second)", strings.TrimSpace(l.Scope+" "+strings.TrimPrefix(key, l.Scope+"/")), l.Rate)
 		wait, err := g.token(ctx, "rate/"+key, l)
 		if err != nil {
 			return fmt.Errorf("%s: %w", words, err)
