@@ -129,7 +129,7 @@ func testGates(t *testing.T, s *store.Store) {
 		wait.Go(func() {
 			rnd := rand.New(rand.NewPCG(9, uint64(worker)))
 			for n := int(next.Add(1)); n <= statements; n = int(next.Add(1)) {
-				runOne(t, n, rnd, func() *one { mu.Lock(); defer mu.Unlock(); return all[rnd.IntN(len(all))] }, ask, &runningNow, &most)
+				runOne(n, rnd, func() *one { mu.Lock(); defer mu.Unlock(); return all[rnd.IntN(len(all))] }, ask, &runningNow, &most)
 				done.Add(1)
 			}
 		})
@@ -154,7 +154,7 @@ func testGates(t *testing.T, s *store.Store) {
 }
 
 // runOne runs a statement on some gateway; should that die before it is let in, on another one.
-func runOne(t *testing.T, n int, rnd *rand.Rand, pick func() *one, ask admission.Ask, now, most *atomic.Int64) {
+func runOne(n int, rnd *rand.Rand, pick func() *one, ask admission.Ask, now, most *atomic.Int64) {
 	for {
 		o := pick()
 		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
