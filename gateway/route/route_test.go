@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -273,34 +274,34 @@ func TestGatewaysSeeEachOthersDrains(t *testing.T) {
 // away is a store that cannot be reached when a test says so.
 type away struct {
 	*store.Store
-	is bool
+	is atomic.Bool
 }
 
 var errAway = errors.New("connection refused")
 
 func (a *away) Set(ctx context.Context, s store.Setting) error {
-	if a.is {
+	if a.is.Load() {
 		return errAway
 	}
 	return a.Store.Set(ctx, s)
 }
 
 func (a *away) Settings(ctx context.Context) ([]store.Setting, error) {
-	if a.is {
+	if a.is.Load() {
 		return nil, errAway
 	}
 	return a.Store.Settings(ctx)
 }
 
 func (a *away) AddRules(ctx context.Context, r store.Rules) error {
-	if a.is {
+	if a.is.Load() {
 		return errAway
 	}
 	return a.Store.AddRules(ctx, r)
 }
 
 func (a *away) AllRules(ctx context.Context) ([]store.Rules, error) {
-	if a.is {
+	if a.is.Load() {
 		return nil, errAway
 	}
 	return a.Store.AllRules(ctx)
@@ -313,7 +314,7 @@ func TestAStoreThatIsAwayChangesNothing(t *testing.T) {
 		f.write(t, "version: v1\nrules: [{name: all, to: {chain: [a, b]}}]\n")
 		r := start(t, st, f)
 		require.NoError(t, r.Drain(t.Context(), "a", true, "ann"))
-		st.is = true
+		st.is.Store(true)
 		f.write(t, to("v2", "a"))
 		looked()
 		require.Equal(t, "b by v1", r.where(t, "s"))
@@ -322,7 +323,7 @@ func TestAStoreThatIsAwayChangesNothing(t *testing.T) {
 		_, err := r.Status(t.Context())
 		require.ErrorIs(t, err, errAway)
 		require.Equal(t, "b by v1", r.where(t, "s"))
-		st.is = false
+		st.is.Store(false)
 		looked()
 		require.NoError(t, r.Drain(t.Context(), "a", false, "ann"))
 		require.Equal(t, "a by v2", r.where(t, "s"))
