@@ -132,7 +132,7 @@ func (s *Snapshot) Find(name string) *State {
 // Loss is why a candidate cannot have the work now.
 type Loss int
 
-// The losses. One that is full could still have it, if nobody else can: it waits there.
+// The losses. One that is full could still have it, if nobody else can, and so could one that is away: it waits there.
 const (
 	None Loss = iota
 	Full
@@ -185,12 +185,12 @@ func (c *Candidate) Judge(r *Request) {
 	c.findQueue()
 	c.Warm = len(r.Warm) > 0 && slices.Contains(r.Warm, c.Place())
 	switch q := c.queue; {
+	case c.Draining:
+		c.Loss = Drains
 	case c.Health == Down || c.Health == Ejected || c.Health == Trying:
 		c.Loss = Away
 	case len(r.Avoid) > 0 && slices.Contains(r.Avoid, c.Name):
 		c.Loss = Failed
-	case c.Draining:
-		c.Loss = Drains
 	case q != nil && !q.Accepts:
 		c.Loss = Stopped
 	case c.Warm:

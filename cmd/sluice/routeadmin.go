@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/user"
 	"strings"
@@ -152,7 +153,7 @@ func routeRollbackCmd() *cobra.Command {
 func drainCmd(what, short string) *cobra.Command {
 	g := &client{}
 	cmd := &cobra.Command{Use: what + " CLUSTER", Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		return g.call(cmd.Context(), http.MethodPost, "/clusters/"+args[0]+"/"+what, nil, nil)
+		return g.call(cmd.Context(), http.MethodPost, "/clusters/"+url.PathEscape(args[0])+"/"+what, nil, nil)
 	}}
 	g.flags(cmd)
 	return cmd

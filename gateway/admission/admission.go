@@ -238,9 +238,14 @@ func (g *Gate) Session(ctx context.Context, a Ask) (leave func(), err error) {
 
 // Statement lets a statement run, after a while if need be; report is told what is waited for. It has to leave in the end.
 func (g *Gate) Statement(ctx context.Context, a Ask, report func(string)) (leave func(), err error) {
-	if err := g.pause(ctx, a, report); err != nil {
+	if err := g.Pause(ctx, a, report); err != nil {
 		return nil, err
 	}
+	return g.Enter(ctx, a, report)
+}
+
+// Enter is Statement for one whose rate counts already.
+func (g *Gate) Enter(ctx context.Context, a Ask, report func(string)) (leave func(), err error) {
 	g.mu.Lock()
 	all := g.find(running, a)
 	if len(all) == 0 {

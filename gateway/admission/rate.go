@@ -38,13 +38,13 @@ func Bucket(tokens float64, at, now time.Time, rate float64, burst int, most tim
 	return left, wait
 }
 
-// pause holds a statement back that comes too fast.
-func (g *Gate) pause(ctx context.Context, a Ask, report func(string)) error {
+// Pause holds a statement back that comes too fast.
+func (g *Gate) Pause(ctx context.Context, a Ask, report func(string)) error {
 	all := Holding(g.opt.Limits(), a, func(l rules.Limit) float64 { return l.Rate })
 	var longest time.Duration
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		l := all[key]
-		words := fmt.Sprintf("the rate of %s %s (%g statements a second)", l.Scope, strings.TrimPrefix(key, l.Scope+"/"), l.Rate)
+		words := fmt.Sprintf("the rate of %s (%g statements a second)", strings.TrimSpace(l.Scope+" "+strings.TrimPrefix(key, l.Scope+"/")), l.Rate)
 		wait, err := g.token(ctx, "rate/"+key, l)
 		if err != nil {
 			return fmt.Errorf("%s: %w", words, err)

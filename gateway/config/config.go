@@ -85,7 +85,7 @@ type Auth struct {
 	// Maps are keyed by the user who logs in, and by Hadoop's names of the rules.
 	ProxyUsers       map[string]ProxyUser `koanf:"proxy_users"`
 	HadoopProxyUsers map[string]string    `koanf:"hadoop_proxyusers" help:"The same rules in Hadoop's form, as core-site.xml has them: hadoop.proxyuser.NAME.users, .groups and .hosts. In the environment a list can have one entry only."`
-	AdminUsers       string               `koanf:"admin_users" help:"Who may see the gateway's own profiles (/debug/pprof): users, with commas between them."`
+	AdminUsers       string               `koanf:"admin_users" help:"Who may drain clusters, roll rules back (sluice route), ask for other users, and see the gateway's own profiles (/debug/pprof): users, with commas between them."`
 	AdminGroups      string               `koanf:"admin_groups" help:"The same, by groups. Empty both: nobody may."`
 	OpenToNetwork    bool                 `koanf:"open_to_network" help:"Allow auth.mode none on an address that others can reach: anybody may then run anything."`
 }

@@ -54,6 +54,7 @@ func (r *Recorder) Dropped() int64 { return r.dropped.Load() }
 
 // Run writes until ctx ends, and then what is left.
 func (r *Recorder) Run(ctx context.Context) error {
+	_, _ = io.WriteString(r.to, "\n") // a gateway that was killed may have left half a line, and ours must not become its end
 	for {
 		select {
 		case one := <-r.queue:
@@ -84,7 +85,7 @@ func (r *Recorder) write(one recorded) {
 	}
 	conf := maps.Clone(one.request.Conf)
 	maps.DeleteFunc(conf, func(k, v string) bool { return secret.MatchString(k) || len(v) > longest })
-	one.request.Conf = conf
+	one.request.Conf, one.request.SQL.Why = conf, "" // which may quote the statement
 	r.line(replay.Line{At: one.request.At, Request: &one.request, Decision: one.decision})
 }
 

@@ -56,6 +56,8 @@ type Router struct {
 	over    string     // the version from which it was rolled back: another file ends the rollback
 	drained []string
 	kept    string // the version that the store has for sure
+	said    string // the version that we have called stable
+	gone    bool   // the file could not be looked at
 	behind  bool   // the store or a version could not be read the last time
 	seen    *reload.Files
 }
@@ -135,13 +137,15 @@ func (r *Router) apply(ctx context.Context) error {
 	now := &force{set: r.file}
 	switch {
 	case r.pinned != "" && r.over == r.file.Version:
-		set, err := r.version(ctx, r.pinned)
+		set, err := r.earlier(ctx, r.pinned)
 		if err != nil {
 			return err
 		}
-		now.set = set
+		if set != nil {
+			now.set = set
+		}
 	case r.file.Rollout < 1 && r.stable != "" && r.stable != r.file.Version:
-		rest, err := r.version(ctx, r.stable)
+		rest, err := r.earlier(ctx, r.stable)
 		if err != nil {
 			return err
 		}
@@ -154,7 +158,7 @@ func (r *Router) apply(ctx context.Context) error {
 	}
 	if was := r.force.Swap(now); was == nil || was.set.Version != now.set.Version || (was.rest == nil) != (now.rest == nil) {
 		r.opt.Log.Info("rules in force", "version", now.set.Title(), "rollout", now.set.Rollout, "rules", len(now.set.Rules))
-		r.changed(now.set.Title(), nil)
+		r.changed(now.set.Title(), r.broken)
 	}
 	return nil
 }
@@ -170,11 +174,11 @@ func (r *Router) keep(ctx context.Context, now *force) error {
 		}
 		r.kept = r.file.Version
 	}
-	if now.rest == nil && now.set.Version != r.stable {
+	if now.rest == nil && now.set.Version != r.stable && now.set.Version != r.said { // gateways may have different files for a while
 		if err := r.opt.Store.Set(ctx, store.Setting{Name: stableSetting, Value: now.set.Version, SaidBy: "sluice", SaidAt: time.Now()}); err != nil {
 			return fmt.Errorf("keep which rules are in force: %w", err)
 		}
-		r.stable = now.set.Version
+		r.stable, r.said = now.set.Version, now.set.Version
 	}
 	return nil
 }
@@ -183,6 +187,19 @@ func (r *Router) changed(version string, err error) {
 	if r.opt.Changed != nil {
 		r.opt.Changed(version, err)
 	}
+}
+
+// earlier loads a version that is to be in force beside or before the file; nil if it cannot be any more, which is told: then
+// the file holds.
+func (r *Router) earlier(ctx context.Context, version string) (*rules.Set, error) {
+	set, err := r.version(ctx, version)
+	if !errors.Is(err, ErrUnknown) {
+		return set, err
+	}
+	if !r.behind {
+		r.opt.Log.Error("an earlier version of the rules cannot be in force; the file is", "version", version, "error", err)
+	}
+	return nil, nil
 }
 
 // version loads a version that the store has kept.
@@ -205,7 +222,7 @@ func (r *Router) version(ctx context.Context, version string) (*rules.Set, error
 		if v.Version == version {
 			set, err := rules.Load([]byte(v.Text), r.opt.Watch.Names())
 			if err != nil {
-				return nil, fmt.Errorf("version %s of the rules does not fit any more: %w", version, err)
+				return nil, unknown(fmt.Sprintf("version %s of the rules does not fit any more: %v", version, err))
 			}
 			return set, nil
 		}
@@ -301,6 +318,7 @@ func (r *Router) look(ctx context.Context) {
 	defer r.mu.Unlock()
 	if r.seen != nil {
 		changed, err := r.seen.Changed()
+		changed, r.gone = changed || r.gone && err == nil, err != nil // one that comes back counts as a new one
 		if err == nil && changed {
 			err = r.load()
 		}

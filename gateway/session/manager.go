@@ -159,10 +159,10 @@ func (m *Manager) prepare(s *Session) error {
 	if err != nil || r.Cluster == "" {
 		return err
 	}
-	_, err = m.opt.Router.Route(r)
+	_, err = m.opt.Router.Preview(r)
 	var no *rules.Refusal
-	if errors.As(err, &no) && no.ForNow {
-		return nil // it may have passed when an engine is wanted
+	if errors.As(err, &no) && !no.Never {
+		return nil // a statement may have more luck
 	}
 	return refusedRoute(err)
 }

@@ -192,7 +192,11 @@ func (s *Session) admitted(ctx context.Context, what *sql.Facts, report func(str
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		leave, err := gate.Statement(ctx, s.ask(to), report)
+		let := gate.Statement
+		if try > 1 {
+			let = gate.Enter
+		}
+		leave, err := let(ctx, s.ask(to), report)
 		if err != nil {
 			return nil, nil, nil, refusedAdmission(err)
 		}

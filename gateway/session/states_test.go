@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,17 +38,23 @@ type gateway struct {
 // serve starts a gateway whose store is in dir. A test that ends must call stop.
 func serve(t *testing.T, w *sim.World, dir string, change ...func(*session.Options)) *gateway {
 	t.Helper()
+	return serveOn(t, map[string]engines.Cluster{"c": w}, w, dir, change...)
+}
+
+// serveOn starts a gateway with several clusters; the driver of one of them plays all engines.
+func serveOn(t *testing.T, clusters map[string]engines.Cluster, w engines.Driver, dir string, change ...func(*session.Options)) *gateway {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	st, err := store.Open(t.Context(), filepath.Join(dir, "s.db"))
 	require.NoError(t, err)
 	r, err := replica.Join(t.Context(), replica.Options{Store: st, Only: true, Timeout: time.Minute, Log: log})
 	require.NoError(t, err)
-	l := launch.New(launch.Options{Clusters: map[string]engines.Cluster{"c": w}, Drivers: map[engines.Kind]engines.Driver{"spark": w},
-		Store: replica.Engines{Replica: r}, StartTimeout: time.Minute, IdleTimeout: time.Hour, Lease: time.Minute, Log: log})
+	l := launch.New(launch.Options{Clusters: clusters, Drivers: map[engines.Kind]engines.Driver{"spark": w},
+		Store: replica.Engines{Replica: r}, Memory: "1g", StartTimeout: time.Minute, IdleTimeout: time.Hour, Lease: time.Minute, Log: log})
 	opt := session.Options{Store: st, Replica: r.ID, Engines: l, Kind: "spark", ShareLevel: launch.User, LogLines: 100,
 		IdleTimeout: 6 * time.Hour, OperationIdleTimeout: 3 * time.Hour, Log: log,
 		Spool:  spool.Limits{Dir: dir, Memory: 1 << 20, Disk: 1 << 20, TotalMemory: 1 << 20, TotalDisk: 1 << 20},
-		Router: sim.NewRouter("c")}
+		Router: sim.NewRouter(slices.Sorted(maps.Keys(clusters))...)}
 	for _, c := range change {
 		c(&opt)
 	}

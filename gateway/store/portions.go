@@ -112,11 +112,9 @@ const inherited = "/inherited"
 
 // bequeathPortions makes what one replica holds of limits another's, who goes on with its work; nobody holds nothing.
 func (s *Store) bequeathPortions(ctx context.Context, tx *sql.Tx, from, to string) error {
-	rows, err := tx.QueryContext(ctx, `SELECT name FROM limits WHERE name IN (SELECT name FROM portions WHERE replica IN ($1, $2)) ORDER BY name`+s.forUpdate, from, from+inherited)
-	if err != nil {
-		return err
-	}
-	if err := rows.Close(); err != nil { // they are locked
+	// This locks them; what it selects is not read.
+	if _, err := tx.ExecContext(ctx, `SELECT name FROM limits WHERE name IN (SELECT name FROM portions WHERE replica IN ($1, $2)) ORDER BY name`+s.forUpdate,
+		from, from+inherited); err != nil {
 		return err
 	}
 	if to != nobody {
@@ -125,7 +123,7 @@ func (s *Store) bequeathPortions(ctx context.Context, tx *sql.Tx, from, to strin
 			return err
 		}
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM portions WHERE replica IN ($1, $2)`, from, from+inherited)
+	_, err := tx.ExecContext(ctx, `DELETE FROM portions WHERE replica IN ($1, $2)`, from, from+inherited)
 	return err
 }
 

@@ -178,7 +178,7 @@ func (s *Store) guard(ctx context.Context, f func(context.Context) error) error 
 
 // answered says that an error is the answer of a database that works.
 func answered(err error) bool {
-	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrFenced) || errors.Is(err, ErrFull) || refused(err)
+	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrFenced) || errors.Is(err, ErrFull) || errors.Is(err, ErrTooMany) || refused(err)
 }
 
 // refused says that the database works and does not take what it was given.

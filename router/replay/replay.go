@@ -87,6 +87,9 @@ func Run(record io.Reader, load func(clusters []string) (*rules.Set, error)) (*R
 	lines := bufio.NewScanner(record)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
+		if len(lines.Bytes()) == 0 { // where a gateway has begun
+			continue
+		}
 		var l Line
 		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
 			out.Skipped++

@@ -26,7 +26,7 @@ type Decision struct {
 
 // Refusal says that the work goes nowhere, and why.
 type Refusal struct {
-	ForNow  bool // it follows from the state of the clusters
+	Never   bool // whatever the statement and the state of the clusters
 	Rule    string
 	Line    int
 	Version string
@@ -43,7 +43,7 @@ func (s *Set) Decide(r *router.Request, now *router.Snapshot) (Decision, error) 
 }
 
 // decide 1 finds the rule, 2 judges its clusters, 3 hears the client's wish, 4 leaves a session where it is if the rule lets
-// it, 5 picks, 6 lets the work wait where all are full, and 7 refuses.
+// it, 5 picks, 6 lets the work wait where all are full, or else away, and 7 refuses.
 func (s *Set) decide(r *router.Request, now *router.Snapshot, t *Trace) (Decision, error) {
 	m := s.machines.Get().(*machine)
 	defer s.release(m)
@@ -68,13 +68,12 @@ func (s *Set) decide(r *router.Request, now *router.Snapshot, t *Trace) (Decisio
 	}
 	key := s.key(m, rule, r)
 	picked := rule.target.policy.Pick(r, key, all) // 5
-	if picked < 0 {
-		if picked = waitFor(rule.target.policy, r, key, all); picked >= 0 { // 6
-			d.Waits = true
-		}
+	if picked < 0 {                                // 6
+		picked = waitFor(rule.target.policy, r, key, all)
+		d.Waits = picked >= 0
 	}
 	if picked < 0 { // 7
-		return d, rule.refusal(s, "no cluster can take the work now: "+losses(all)).forNow()
+		return d, rule.refusal(s, "no cluster can take the work now: "+losses(all))
 	}
 	d.Place = all[picked].Place()
 	why := ""
@@ -102,8 +101,8 @@ func (r *Rule) refusal(s *Set, text string) *Refusal {
 	return &Refusal{Rule: r.Name, Line: r.Line, Version: s.Title(), Text: text}
 }
 
-func (r *Refusal) forNow() *Refusal {
-	r.ForNow = true
+func (r *Refusal) never() *Refusal {
+	r.Never = true
 	return r
 }
 
@@ -175,9 +174,9 @@ func (s *Set) wish(d *Decision, rule *Rule, r *router.Request, now *router.Snaps
 	case r.Cluster == "" || s.Choice == Ignore:
 		return false, nil
 	case s.Choice == Refuse:
-		return false, rule.refusal(s, "clients may not choose their cluster (client_choice: refuse): leave sluice.cluster out")
+		return false, rule.refusal(s, "clients may not choose their cluster (client_choice: refuse): leave sluice.cluster out").never()
 	case at < 0:
-		return false, rule.refusal(s, fmt.Sprintf("there is no cluster %q%s; sluice.cluster may be one of: %s", r.Cluster, nearest(r.Cluster, s.clusters), strings.Join(s.clusters, ", ")))
+		return false, rule.refusal(s, fmt.Sprintf("there is no cluster %q%s; sluice.cluster may be one of: %s", r.Cluster, nearest(r.Cluster, s.clusters), strings.Join(s.clusters, ", "))).never()
 	}
 	c := router.Candidate{State: &now.Clusters[at]}
 	if i := slices.IndexFunc(all, func(c router.Candidate) bool { return c.Name == r.Cluster }); i >= 0 {
@@ -190,10 +189,10 @@ func (s *Set) wish(d *Decision, rule *Rule, r *router.Request, now *router.Snaps
 	if r.Current == c.Place() {
 		c.Loss = router.None
 	}
-	if c.Loss != router.None && c.Loss != router.Full {
-		return false, rule.refusal(s, fmt.Sprintf("cluster %s, which the client asked for with sluice.cluster, cannot take the work: %s", r.Cluster, c.Lost())).forNow()
+	if c.Loss == router.Drains || c.Loss == router.Stopped {
+		return false, rule.refusal(s, fmt.Sprintf("cluster %s, which the client asked for with sluice.cluster, cannot take the work: %s", r.Cluster, c.Lost()))
 	}
-	d.Place, d.Waits = c.Place(), c.Loss == router.Full
+	d.Place, d.Waits = c.Place(), c.Loss != router.None
 	d.Reason = "the client asked for it with sluice.cluster"
 	if d.Waits {
 		d.Reason += "; it waits there: " + c.Lost()
@@ -216,19 +215,30 @@ func stays(rule *Rule, r *router.Request, all []router.Candidate) int {
 	})
 }
 
-// waitFor picks as if those that are full were not.
+// waitFor picks as if those that are full were not, and if there are none, as if those that are away were there: work waits
+// for a cluster that restarts, as it would if there were no router, rather than fail.
 func waitFor(p router.Policy, r *router.Request, key uint64, all []router.Candidate) int {
-	full := make([]bool, len(all))
+	for _, last := range []router.Loss{router.Full, router.Away} {
+		picked := pickAsIf(p, r, key, all, func(l router.Loss) bool {
+			return l == router.Full || last == router.Away && (l == router.Failed || l == router.Away)
+		})
+		if picked >= 0 {
+			return picked
+		}
+	}
+	return -1
+}
+
+func pickAsIf(p router.Policy, r *router.Request, key uint64, all []router.Candidate, ignore func(router.Loss) bool) int {
+	before := make([]router.Loss, len(all))
 	for i := range all {
-		if full[i] = all[i].Loss == router.Full; full[i] {
+		if before[i] = all[i].Loss; ignore(before[i]) {
 			all[i].Loss = router.None
 		}
 	}
 	picked := p.Pick(r, key, all)
 	for i := range all {
-		if full[i] {
-			all[i].Loss = router.Full
-		}
+		all[i].Loss = before[i]
 	}
 	return picked
 }

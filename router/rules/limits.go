@@ -80,8 +80,8 @@ func (r *reader) limit(n *yaml.Node) {
 		r.wrong(n, "a limit must say whose it is, with one of %s", strings.Join(Scopes, ", "))
 	case l.Sessions+l.Engines+l.Running+l.Waiting == 0 && l.Rate == 0:
 		r.wrong(n, "a limit must say of what: sessions, engines, running, waiting or rate")
-	case l.Waiting > 0 && l.Running == 0 && l.Engines == 0:
-		r.wrong(n, "waiting bounds those who wait because of running or engines, and neither is limited here")
+	case l.Waiting > 0 && l.Running == 0:
+		r.wrong(n, "waiting bounds those who wait because of running, which is not limited here")
 	case l.Engines > 0 && l.Scope == PerGroup:
 		r.wrong(n, "engines: an engine belongs to a user, runs on a cluster and in a queue, and is of no group; limit those")
 	case l.Sessions > 0 && (l.Scope == PerQueue || l.Scope == PerPlace):

@@ -46,6 +46,8 @@ func Conformance(t *testing.T, open func(t *testing.T) *store.Store) {
 		"operations":       testOperations,
 		"claims":           testClaims,
 		"one claim":        testOneClaim,
+		"engine limits":    testEngineLimits,
+		"limits for many":  testEngineLimitsForMany,
 		"engines":          testEngines,
 		"holds":            testHolds,
 		"full engines":     testFull,

@@ -82,6 +82,83 @@ func testOneClaim(t *testing.T, s *store.Store) {
 	require.Equal(t, int32(1), won.Load())
 }
 
+// A limit counts live engines that have a value; what is refused leaves nothing behind, and is no failure of the store.
+func testEngineLimits(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	engine := func(id, user, cluster, queue string) store.Engine {
+		e := newEngine(id, "key of "+id)
+		e.User, e.Cluster, e.Queue = user, cluster, queue
+		return e
+	}
+	for i, tc := range []struct {
+		user, cluster, queue string
+		limits               []store.EngineLimit
+		err                  error
+	}{
+		{"ann", "yarn1", "root.etl", []store.EngineLimit{{Column: "user_name", Value: "ann", Max: 2}, {Column: "queue", Value: "root.etl", Max: 2}}, nil},
+		{"ann", "yarn1", "root.etl", []store.EngineLimit{{Column: "user_name", Value: "ann", Max: 1}}, store.ErrTooMany},
+		{"ann", "yarn1", "", []store.EngineLimit{{Column: "user_name", Value: "ann", Max: 2}, {Column: "queue", Value: "", Max: 1}}, nil},
+		{"ann", "k8s1", "", []store.EngineLimit{{Column: "user_name", Value: "ann", Max: 2}}, store.ErrTooMany},
+		{"bob", "k8s1", "", []store.EngineLimit{{Column: "user_name", Value: "bob", Max: 1}, {Column: "cluster", Value: "k8s1", Max: 1}}, nil},
+		{"eve", "k8s1", "", []store.EngineLimit{{Column: "user_name", Value: "eve", Max: 5}, {Column: "cluster", Value: "k8s1", Max: 1}}, store.ErrTooMany},
+		{"eve", "yarn1", "root.etl", []store.EngineLimit{{Column: "queue", Value: "root.etl", Max: 1}}, store.ErrTooMany},
+		{"eve", "yarn1", "root.etl", []store.EngineLimit{{Max: 3}}, store.ErrTooMany},
+		{"eve", "yarn1", "root.etl", []store.EngineLimit{{Max: 4}}, nil},
+		{"zoe", "yarn1", "root.etl", nil, nil},
+	} {
+		id := fmt.Sprint(i)
+		ok, err := s.ClaimEngine(ctx, engine(id, tc.user, tc.cluster, tc.queue), tc.limits...)
+		require.Equal(t, tc.err == nil, ok, "engine %d: %v", i, err)
+		if tc.err != nil {
+			require.ErrorIs(t, err, tc.err, i)
+			require.NotErrorIs(t, err, store.ErrUnavailable, "others must not be told that the store is away")
+			_, err = s.Engine(ctx, id)
+			require.ErrorIs(t, err, store.ErrNotFound)
+		}
+	}
+	for range 10 { // who waits asks again and again
+		_, err := s.ClaimEngine(ctx, engine("again", "ann", "k8s1", ""), store.EngineLimit{Column: "user_name", Value: "ann", Max: 2})
+		require.ErrorIs(t, err, store.ErrTooMany)
+	}
+	require.NoError(t, s.Ping(ctx))
+	ok, err := s.ClaimEngine(ctx, newEngine("other", "key of 0"), store.EngineLimit{Column: "user_name", Value: "ann", Max: 1})
+	require.NoError(t, err, "there is one already, which may be had whatever the limit")
+	require.False(t, ok)
+	ended := engine("0", "ann", "yarn1", "root.etl")
+	ended.State, ended.EndedAt = "ENDED", ptr(at(1))
+	require.NoError(t, s.UpdateEngine(ctx, ended))
+	ok, err = s.ClaimEngine(ctx, engine("again", "ann", "k8s1", ""), store.EngineLimit{Column: "user_name", Value: "ann", Max: 2})
+	require.NoError(t, err)
+	require.True(t, ok, "one that has ended makes room")
+}
+
+// Thirty ask at once for an engine each, of which there may be three.
+func testEngineLimitsForMany(t *testing.T, s *store.Store) {
+	var won atomic.Int32
+	var wait sync.WaitGroup
+	errs := make(chan error, 30)
+	limits := []store.EngineLimit{{Column: "", Max: 20}, {Column: "cluster", Value: "local", Max: 3}}
+	for i := range cap(errs) {
+		wait.Go(func() {
+			ok, err := s.ClaimEngine(t.Context(), newEngine(fmt.Sprint(i), fmt.Sprint("key ", i)), limits...)
+			if ok {
+				won.Add(1)
+			}
+			errs <- err
+		})
+	}
+	wait.Wait()
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			require.ErrorIs(t, err, store.ErrTooMany)
+		}
+	}
+	require.Equal(t, int32(3), won.Load())
+	all, err := s.LiveEngines(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all, 3)
+}
+
 func testEngines(t *testing.T, s *store.Store) {
 	ctx := t.Context()
 	r, other := claim(t, s, "a", "k"), claim(t, s, "b", "l")
