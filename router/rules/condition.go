@@ -23,7 +23,7 @@ type facts struct {
 	User     string            `expr:"user" doc:"whose work it is"`
 	RealUser string            `expr:"real_user" doc:"who acts for that user, or empty"`
 	Groups   []string          `expr:"groups" doc:"of the user"`
-	Client   string            `expr:"client" doc:"what the client says of itself (sluice.client)"`
+	Client   string            `expr:"client" doc:"what the client says of itself: sluice.client, or over HTTP its User-Agent"`
 	Address  string            `expr:"address" doc:"of the client, without its port"`
 	FrontEnd string            `expr:"front_end" doc:"how the client came in, such as hs2 or hs2-http"`
 	Work     string            `expr:"work" doc:"kind of work: interactive, etl or batch (sluice.work)"`
