@@ -61,6 +61,7 @@ type Gate struct {
 	opt  Options
 	kick chan struct{}
 
+	failing  bool       // the store failed the last time; used by Run alone, so that an outage is told once
 	calls    sync.Mutex // of the store about portions; taken before mu
 	mu       sync.Mutex
 	counters map[string]*counter

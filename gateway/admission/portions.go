@@ -55,9 +55,11 @@ func (g *Gate) getMore(ctx context.Context) {
 	}
 	g.mu.Unlock()
 	for c, n := range need {
-		if err := g.lease(ctx, c, n); err != nil && ctx.Err() == nil {
+		err := g.lease(ctx, c, n)
+		if err != nil && ctx.Err() == nil && !g.failing {
 			g.opt.Log.Warn("cannot get a portion of a limit; who needs it waits", "limit", c.name, "error", err)
 		}
+		g.failing = err != nil
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
