@@ -6,7 +6,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -66,15 +65,6 @@ func (w *told) until(t *testing.T, what string, wanted func(c engines.Capacity, 
 	return c, c.Queues["root.etl"]
 }
 
-// asleep submits an application of ann's that asks for memory, whether or not there is room for it.
-func asleep(t *testing.T, h *testbed.Hadoop, memory string) (id string) {
-	t.Helper()
-	id = newApplication(t, h, "user.name=ann")
-	code, said := call(t, http.MethodPost, h.RM, "?user.name=ann", strings.Replace(sleepBody(id), `"memory":128`, `"memory":`+memory, 1))
-	require.Equal(t, http.StatusAccepted, code, said)
-	return id
-}
-
 // Room that an application takes is missing, and is back with its end; a queue that takes no more drivers is known while the
 // cluster has room; and so is a ResourceManager that goes away and comes back.
 func TestCapacity(t *testing.T) {
@@ -87,7 +77,7 @@ func TestCapacity(t *testing.T) {
 	require.Equal(t, engines.Room{Memory: 3276, MilliCores: 6000}, etl.Guaranteed)
 	require.True(t, etl.Accepts)
 
-	first := asleep(t, shared, "6144")
+	first := shared.Sleep("ann", "etl", 6144)
 	left := all.Minus(engines.Room{Memory: 6144, MilliCores: 1000})
 	c, etl = w.until(t, "an application takes room", func(c engines.Capacity, _ engines.Queue) bool { return c.Free == left })
 	require.Equal(t, left, etl.Free)
@@ -95,15 +85,15 @@ func TestCapacity(t *testing.T) {
 	require.Equal(t, int64(512), etl.Drivers.Memory, "drivers may have 0.8 of the queue, 6656 MiB")
 	require.Zero(t, etl.Guaranteed.Memory)
 
-	second := asleep(t, shared, "1024")
+	second := shared.Sleep("ann", "etl", 1024)
 	_, etl = w.until(t, "another one waits", func(_ engines.Capacity, etl engines.Queue) bool { return etl.Waiting == 1 })
 	require.Less(t, etl.Drivers.Memory, int64(1024), "its driver does not fit in")
 	require.GreaterOrEqual(t, etl.Free.Memory, int64(1024), "and there is room for it")
-	end(t, shared, "ann", first)
+	shared.EndApp("ann", first)
 	w.until(t, "the other one's turn", func(c engines.Capacity, etl engines.Queue) bool {
 		return etl.Waiting == 0 && c.Free.Memory == 8192-1024
 	})
-	end(t, shared, "ann", second)
+	shared.EndApp("ann", second)
 	w.until(t, "all is free again", func(c engines.Capacity, etl engines.Queue) bool { return c.Free == all && etl.Free == all })
 
 	shared.Kill("nodemanager1")
@@ -129,7 +119,7 @@ func TestCapacityThroughAFailover(t *testing.T) {
 	w := measure(t, h)
 	all := engines.Room{Memory: 8192, MilliCores: 16000}
 	w.until(t, "all is free", func(c engines.Capacity, etl engines.Queue) bool { return c.Free == all && etl.Free == all })
-	id := asleep(t, h, "2048")
+	id := h.Sleep("ann", "etl", 2048)
 	w.until(t, "an application takes room", func(c engines.Capacity, etl engines.Queue) bool {
 		return c.Free.Memory == 6144 && etl.Free.Memory == 6144 && etl.Drivers.Memory == 2048 && c.Queues["root.bi"].Drivers.Memory == 6144
 	})
