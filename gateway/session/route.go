@@ -212,7 +212,7 @@ func (s *Session) admitted(ctx context.Context, what *sql.Facts, report func(str
 	}
 }
 
-// preview says where a statement would go now. It moves nothing, and is not recorded.
+// preview says where a statement would go now. It moves nothing, and only a refusal is recorded: nothing comes after it.
 func (s *Session) preview(what sql.Facts) (place, error) {
 	r, wanted, err := s.request(what)
 	if err != nil {
@@ -222,6 +222,9 @@ func (s *Session) preview(what sql.Facts) (place, error) {
 		stands(r, s.whereabouts())
 	}
 	d, err := s.manager.opt.Router.Preview(r)
+	if err != nil {
+		d, err = s.manager.opt.Router.Route(r)
+	}
 	wanted.Key.Cluster, wanted.Key.Queue = d.Cluster, d.Queue
 	return place{key: wanted.Key, priority: d.Priority}, refusedRoute(err)
 }

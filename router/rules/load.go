@@ -252,7 +252,7 @@ func (r *reader) rule(n *yaml.Node) {
 	}
 	rule.window = r.window(span, days, from, until)
 	if rule.Name == "" {
-		rule.Name = fmt.Sprintf("rule %d", len(r.set.Rules)+1)
+		rule.Name = fmt.Sprintf("#%d", len(r.set.Rules)+1)
 	}
 	for _, other := range r.set.Rules {
 		if other.Name == rule.Name {

@@ -107,6 +107,9 @@ func (w *Watch) Silent(name string, why error) {
 
 // Drain takes in whether a cluster gets no new engines.
 func (w *Watch) Drain(name string, yes bool) {
+	if c := w.Snapshot().Find(name); c == nil || c.Draining == yes {
+		return // it is said again and again
+	}
 	w.change(name, func(c *cluster, _ time.Time) { c.state.Draining = yes })
 }
 

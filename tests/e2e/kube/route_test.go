@@ -131,8 +131,8 @@ func (x *crossing) sameRows(t *testing.T, y, k *testbed.HS2) {
 	op := y.Async(etl("by_y"))
 	finish(t, y, op)
 	finish(t, k, starts)
-	require.Contains(t, strings.Join(y.Log(op), "\n"), `Routed to cluster y (queue root.etl): rule rule 2: the rule names it (rules v1)`)
-	require.Contains(t, strings.Join(k.Log(starts), "\n"), "Routed to cluster k: rule rule 1: the rule names it (rules v1)")
+	require.Contains(t, strings.Join(y.Log(op), "\n"), `Routed to cluster y (queue root.etl): rule #2: the rule names it (rules v1)`)
+	require.Contains(t, strings.Join(k.Log(starts), "\n"), "Routed to cluster k: rule #1: the rule names it (rules v1)")
 	require.Equal(t, "y", side(y))
 	require.Equal(t, "k", side(k))
 	const sums = "SELECT count(*), sum(id), sum(s), max(word), sum(hash(id, word, s)) FROM "
