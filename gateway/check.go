@@ -3,8 +3,6 @@ package gateway
 import (
 	"context"
 	"log/slog"
-	"maps"
-	"slices"
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/spark"
@@ -15,7 +13,7 @@ import (
 // tried, with what is wrong and the next step; ok is whether all is well. Nothing is started and nothing is stored.
 func Check(ctx context.Context, cfg config.Config, tell func(what string, err error)) (ok bool) {
 	ok = true
-	for _, name := range slices.Sorted(maps.Keys(cfg.Clusters)) {
+	for _, name := range cfg.ClusterNames() {
 		c := cfg.Clusters[name]
 		say := func(what string, err error) {
 			ok = ok && err == nil

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/launch"
 	"github.com/sluicedata/sluice/gateway/admission"
-	"github.com/sluicedata/sluice/gateway/config"
 	"github.com/sluicedata/sluice/gateway/route"
 	"github.com/sluicedata/sluice/gateway/store"
 	"github.com/sluicedata/sluice/router"
@@ -24,12 +22,9 @@ import (
 	"github.com/sluicedata/sluice/router/watch"
 )
 
-// clusterNames are the clusters in the order of the router's snapshots.
-func clusterNames(cfg config.Config) []string { return slices.Sorted(maps.Keys(cfg.Clusters)) }
-
 func (g *Gateway) newRouter(ctx context.Context) (err error) {
 	var known []watch.Cluster
-	for _, name := range clusterNames(g.cfg) {
+	for _, name := range g.cfg.ClusterNames() {
 		c := watch.Cluster{Name: name, Kind: g.cfg.Clusters[name].Kind}
 		if c.Kind == "yarn" {
 			c.Queue = queueOf(g.cfg.Clusters[name].YARN)

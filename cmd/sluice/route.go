@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,19 +22,6 @@ func routeCmd() *cobra.Command {
 	return cmd
 }
 
-// loadRules reads a file of rules for the clusters of a configuration.
-func loadRules(file string, clusters []string) (*rules.Set, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	set, err := rules.Load(text, clusters)
-	if err != nil {
-		return nil, cases.InFile(file, err)
-	}
-	return set, nil
-}
-
 func routeCheckCmd() *cobra.Command {
 	var file string
 	var clusters []string
@@ -46,9 +31,9 @@ func routeCheckCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			clusters = slices.Sorted(maps.Keys(cfg.Clusters))
+			clusters = cfg.ClusterNames()
 		}
-		set, err := loadRules(args[0], clusters)
+		set, err := rules.LoadFile(args[0], clusters)
 		if err != nil {
 			return err
 		}
@@ -95,7 +80,7 @@ func routeReplayCmd() *cobra.Command {
 			defer func() { _ = f.Close() }()
 			files = append(files, f)
 		}
-		report, err := replay.Run(io.MultiReader(files...), func(clusters []string) (*rules.Set, error) { return loadRules(policy, clusters) })
+		report, err := replay.Run(io.MultiReader(files...), func(clusters []string) (*rules.Set, error) { return rules.LoadFile(policy, clusters) })
 		if err != nil {
 			return err
 		}
@@ -133,7 +118,7 @@ func routeExplainCmd() *cobra.Command {
 			trace.Write(cmd.OutOrStdout())
 			return nil
 		}
-		set, err := loadRules(file, clusters)
+		set, err := rules.LoadFile(file, clusters)
 		if err != nil {
 			return err
 		}

@@ -152,11 +152,9 @@ func (g *Gate) find(what of, a Ask) []*counter {
 			g.counters[name] = c
 		}
 		limit := what.amount(l)
-		owner := strings.TrimPrefix(key, l.Scope+"/")
-		c.limit, c.bound = limit, cmp.Or(l.Waiting, max(100, 10*limit))
-		c.words = fmt.Sprintf("%s of %s %s (%d)", what.key, l.Scope, owner, limit)
-		if l.Scope == rules.Everybody {
-			c.words = fmt.Sprintf("%s of everybody (%d)", what.key, limit)
+		c.bound = cmp.Or(l.Waiting, max(100, 10*limit))
+		if c.limit != limit || c.words == "" {
+			c.limit, c.words = limit, fmt.Sprintf("%s of %s (%d)", what.key, ownerOf(l, key), limit)
 		}
 		if g.opt.Store == nil {
 			c.held = limit
@@ -165,6 +163,11 @@ func (g *Gate) find(what of, a Ask) []*counter {
 	}
 	slices.SortFunc(out, func(a, b *counter) int { return cmp.Compare(a.name, b.name) })
 	return out
+}
+
+// ownerOf says in words whose a limit is.
+func ownerOf(l rules.Limit, key string) string {
+	return strings.TrimSpace(l.Scope + " " + strings.TrimPrefix(key, l.Scope+"/"))
 }
 
 func fits(all []*counter) bool {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sluicedata/sluice/router/rules"
@@ -44,7 +43,7 @@ func (g *Gate) Pause(ctx context.Context, a Ask, report func(string)) error {
 	var longest time.Duration
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		l := all[key]
-		words := fmt.Sprintf("the rate of %s (%g statements a second)", strings.TrimSpace(l.Scope+" "+strings.TrimPrefix(key, l.Scope+"/")), l.Rate)
+		words := fmt.Sprintf("the rate of %s (%g statements a second)", ownerOf(l, key), l.Rate)
 		wait, err := g.token(ctx, "rate/"+key, l)
 		if err != nil {
 			return fmt.Errorf("%s: %w", words, err)

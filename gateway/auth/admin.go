@@ -1,12 +1,18 @@
 package auth
 
-import "slices"
+import (
+	"errors"
+	"slices"
+)
 
 // Admins are who may look into the gateway itself.
 type Admins struct{ users, groups []string }
 
 // NewAdmins reads lists with commas. There is no word for everybody.
 func NewAdmins(users, groups string) Admins { return Admins{users: list(users), groups: list(groups)} }
+
+// ErrNoAdmin is what somebody else hears.
+var ErrNoAdmin = errors.New("this is for administrators only: auth.admin_users and auth.admin_groups name them")
 
 // Empty says that nobody is one.
 func (a Admins) Empty() bool { return len(a.users) == 0 && len(a.groups) == 0 }

@@ -6,14 +6,12 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/sluicedata/sluice/router/cases"
 	"github.com/sluicedata/sluice/router/rules"
 )
 
@@ -69,16 +67,19 @@ func (c Config) Validate() error {
 	if c.Spool.Disk > c.Spool.TotalDisk {
 		wrong("spool.disk", "%s is more than spool.total_disk, %s", c.Spool.Disk, c.Spool.TotalDisk)
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Clusters)) {
+	for _, name := range c.ClusterNames() {
 		c.Clusters[name].validate("clusters."+name, c.Runtimes, wrong)
 	}
 	errs = append(errs, c.checkRuntimes()...)
 	if _, ok := c.Clusters[c.Engine.Cluster]; !ok {
-		names := slices.Sorted(maps.Keys(c.Clusters))
+		names := c.ClusterNames()
 		wrong("engine.cluster", "there is no cluster %q; clusters are %s%s", c.Engine.Cluster, strings.Join(names, ", "), didYouMean(c.Engine.Cluster, names))
 	}
 	return errors.Join(errs...)
 }
+
+// ClusterNames are the clusters in alphabetical order, which is that of the router.
+func (c Config) ClusterNames() []string { return slices.Sorted(maps.Keys(c.Clusters)) }
 
 // validateRoute reads the rules as the gateway will.
 func (c Config) validateRoute(wrong complaint) {
@@ -88,14 +89,7 @@ func (c Config) validateRoute(wrong complaint) {
 	if c.Route.File == "" {
 		return
 	}
-	text, err := os.ReadFile(c.Route.File)
-	if err == nil {
-		_, err = rules.Load(text, slices.Sorted(maps.Keys(c.Clusters)))
-		if err != nil {
-			err = cases.InFile(c.Route.File, err)
-		}
-	}
-	if err != nil {
+	if _, err := rules.LoadFile(c.Route.File, c.ClusterNames()); err != nil {
 		wrong("route.file", "%v", err)
 	}
 }

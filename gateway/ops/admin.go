@@ -11,21 +11,19 @@ import (
 	"github.com/sluicedata/sluice/gateway/auth"
 )
 
-// Admin says whether a user with a password is an administrator. An error is nil for one who is, errNoAdmin for somebody
+// Admin says whether a user with a password is an administrator. An error is nil for one who is, auth.ErrNoAdmin for somebody
 // else, auth.ErrDenied for a wrong password; any other means that it could not find out.
 type Admin func(ctx context.Context, user, password string) error
-
-var errNoAdmin = errors.New("this is for administrators only: auth.admin_users and auth.admin_groups name them")
 
 // NewAdmin asks an authenticator who somebody is.
 func NewAdmin(who auth.Authenticator, admins auth.Admins) Admin {
 	return func(ctx context.Context, user, password string) error {
 		if admins.Empty() {
-			return errNoAdmin
+			return auth.ErrNoAdmin
 		}
 		id, err := who.Authenticate(ctx, user, password)
 		if err == nil && !admins.Include(id) {
-			err = errNoAdmin
+			err = auth.ErrNoAdmin
 		}
 		return err
 	}
@@ -42,7 +40,7 @@ func debug(r *gin.Engine, admin Admin) {
 		switch {
 		case err == nil:
 			return
-		case errors.Is(err, errNoAdmin):
+		case errors.Is(err, auth.ErrNoAdmin):
 			c.String(http.StatusForbidden, err.Error())
 		case errors.Is(err, auth.ErrDenied):
 			c.Header("WWW-Authenticate", `Basic realm="sluice"`)

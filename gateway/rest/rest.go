@@ -92,7 +92,7 @@ func identity(c *gin.Context) auth.Identity { return c.MustGet(identityKey).(aut
 
 func (a api) adminsOnly(c *gin.Context) {
 	if !a.Admins.Include(identity(c)) {
-		problem(c, http.StatusForbidden, "this is for administrators only: auth.admin_users and auth.admin_groups name them")
+		problem(c, http.StatusForbidden, auth.ErrNoAdmin.Error())
 	}
 }
 

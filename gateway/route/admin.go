@@ -67,18 +67,11 @@ func (r *Router) Rollback(ctx context.Context, version, by string) error {
 	defer r.mu.Unlock()
 	value := ""
 	if version != "" {
-		all, err := r.opt.Store.AllRules(ctx)
+		set, err := r.version(ctx, version)
 		if err != nil {
 			return err
 		}
-		at := slices.IndexFunc(all, func(v store.Rules) bool { return v.Version == version || v.Name == version })
-		if at < 0 {
-			return unknown(fmt.Sprintf("the store has no version %q of the rules; sluice route versions lists them", version))
-		}
-		if _, err := r.version(ctx, all[at].Version); err != nil {
-			return err
-		}
-		value = all[at].Version + " " + r.file.Version
+		value = set.Version + " " + r.file.Version
 	}
 	if err := r.opt.Store.Set(ctx, store.Setting{Name: pinSetting, Value: value, SaidBy: by, SaidAt: time.Now()}); err != nil {
 		return err

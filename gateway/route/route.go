@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,7 +17,6 @@ import (
 	"github.com/sluicedata/sluice/gateway/reload"
 	"github.com/sluicedata/sluice/gateway/store"
 	"github.com/sluicedata/sluice/router"
-	"github.com/sluicedata/sluice/router/cases"
 	"github.com/sluicedata/sluice/router/rules"
 	"github.com/sluicedata/sluice/router/watch"
 )
@@ -96,13 +94,9 @@ func (r *Router) load() (err error) {
 	if r.seen, err = reload.Watch(r.opt.File); err != nil {
 		return fmt.Errorf("route.file: %w", err)
 	}
-	text, err := os.ReadFile(r.opt.File)
+	set, err := rules.LoadFile(r.opt.File, r.opt.Watch.Names())
 	if err != nil {
 		return fmt.Errorf("route.file: %w", err)
-	}
-	set, err := rules.Load(text, r.opt.Watch.Names())
-	if err != nil {
-		return fmt.Errorf("route.file: %w", cases.InFile(r.opt.File, err))
 	}
 	r.file = set
 	return nil
@@ -202,7 +196,7 @@ func (r *Router) earlier(ctx context.Context, version string) (*rules.Set, error
 	return nil, nil
 }
 
-// version loads a version that the store has kept.
+// version loads a version that the store has kept, by its hash or its name; of a name the newest one.
 func (r *Router) version(ctx context.Context, version string) (*rules.Set, error) {
 	if version == r.file.Version {
 		return r.file, nil
@@ -219,7 +213,7 @@ func (r *Router) version(ctx context.Context, version string) (*rules.Set, error
 		return nil, err
 	}
 	for _, v := range all {
-		if v.Version == version {
+		if v.Version == version || v.Name == version {
 			set, err := rules.Load([]byte(v.Text), r.opt.Watch.Names())
 			if err != nil {
 				return nil, unknown(fmt.Sprintf("version %s of the rules does not fit any more: %v", version, err))

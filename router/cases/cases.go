@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -137,13 +138,12 @@ func Run(path string, failed func(name, why string, t *rules.Trace)) (int, error
 	}
 	clusters := slices.Sorted(maps.Keys(f.Clusters))
 	file := filepath.Join(filepath.Dir(path), f.Rules)
-	text, err := os.ReadFile(file)
-	if err != nil {
+	set, err := rules.LoadFile(file, clusters)
+	if errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("%s: rules: %w", path, err)
 	}
-	set, err := rules.Load(text, clusters)
 	if err != nil {
-		return 0, InFile(file, err)
+		return 0, err
 	}
 	for i := range f.Cases {
 		c := &f.Cases[i]
@@ -162,17 +162,6 @@ func Run(path string, failed func(name, why string, t *rules.Trace)) (int, error
 		}
 	}
 	return len(f.Cases), nil
-}
-
-// InFile puts a file's name before each line of what is wrong with it.
-func InFile(file string, err error) error {
-	lines := strings.Split(err.Error(), "\n")
-	for i, l := range lines {
-		if l != "" && l[0] >= '0' && l[0] <= '9' {
-			lines[i] = file + ":" + l
-		}
-	}
-	return errors.New(strings.Join(lines, "\n"))
 }
 
 func read(path string) (f File, err error) {

@@ -73,9 +73,6 @@ type sticky struct {
 	program *condition
 }
 
-// Clusters are the names of the clusters that the rules decide between, in the order of snapshots.
-func (s *Set) Clusters() []string { return slices.Clone(s.clusters) }
-
 // Title names a version for people.
 func (s *Set) Title() string {
 	if s.Name != "" {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,25 @@ func Load(text []byte, clusters []string) (*Set, error) {
 		return nil, errors.Join(errs...)
 	}
 	return s.ready(), nil
+}
+
+// LoadFile is Load of a file, whose name stands before each place.
+func LoadFile(file string, clusters []string) (*Set, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	set, err := Load(text, clusters)
+	if err == nil {
+		return set, nil
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, l := range lines {
+		if l != "" && l[0] >= '0' && l[0] <= '9' {
+			lines[i] = file + ":" + l
+		}
+	}
+	return nil, errors.New(strings.Join(lines, "\n"))
 }
 
 // parse reads a file, in which there may be rules that are never reached.

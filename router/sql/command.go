@@ -1,5 +1,7 @@
 package sql
 
+import "cmp"
+
 // command reads the statements that are neither queries nor change rows.
 func (r *reader) command(word string) {
 	r.facts.Kind = word
@@ -226,7 +228,7 @@ func (r *reader) maintain(word string) {
 			}
 		}
 		if n.n == 0 {
-			n.add("`" + orElse(r.database, "default") + "`")
+			n.add("`" + cmp.Or(r.database, "default") + "`")
 		}
 		r.writesDatabase(n)
 	case word == "comment":

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -186,10 +187,10 @@ func (r *reader) qualifiedFrom(n name, full int) string {
 	var room [96]byte // most names fit
 	out := room[:0]
 	if n.n < full {
-		out = append(appendPart(out, orElse(r.catalog, "spark_catalog")), '.')
+		out = append(appendPart(out, cmp.Or(r.catalog, "spark_catalog")), '.')
 	}
 	if n.n < full-1 {
-		out = append(appendPart(out, orElse(r.database, "default")), '.')
+		out = append(appendPart(out, cmp.Or(r.database, "default")), '.')
 	}
 	for i := range n.n {
 		if i > 0 {
@@ -202,13 +203,6 @@ func (r *reader) qualifiedFrom(n name, full int) string {
 		out = appendPart(out, part)
 	}
 	return string(out)
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }
 
 // appendPart appends one part of a name in lower case, in back quotes if it needs them.
