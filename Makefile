@@ -36,7 +36,7 @@ test-all: lint test fuzz soak ## everything, with what takes long on Kubernetes
 	@$(MAKE) --no-print-directory e2e AREA=kube
 
 unit: ## tests without servers
-	go test -race -count=1 ./cmd/... ./engines/... ./gateway/... ./router/... ./tests/arch/
+	go test -race -count=1 ./cmd/... ./engines/... ./gateway/... ./router/... ./shuffle/... ./tests/arch/
 
 lint:
 	go vet -tags e2e ./...
@@ -63,18 +63,18 @@ bench: build ## AREA=hs2, yarn or kubernetes; ONLY=small,jdbc for some of it; wr
 
 micro: ## micro-benchmarks; BASE=COMMIT compares with that one
 	@mkdir -p build/bench
-	go test -run '^$$' -bench . -count 6 ./engines/... ./gateway/... | tee build/bench/micro.txt
+	go test -run '^$$' -bench . -count 6 ./engines/... ./gateway/... ./shuffle/... | tee build/bench/micro.txt
 	@if [ -n "$(BASE)" ]; then \
 	  git worktree add -q --detach build/base $(BASE); trap 'git worktree remove --force build/base' EXIT; \
-	  go test -C build/base -run '^$$' -bench . -count 6 ./engines/... ./gateway/... > build/bench/base.txt; \
+	  go test -C build/base -run '^$$' -bench . -count 6 ./engines/... ./gateway/... ./shuffle/... > build/bench/base.txt; \
 	  go run $(BENCHSTAT) build/bench/base.txt build/bench/micro.txt; fi
 
 fuzz: ## every fuzz target, FUZZTIME each
-	for p in $$(go list ./engines/... ./gateway/... ./router/...); do \
+	for p in $$(go list ./engines/... ./gateway/... ./router/... ./shuffle/...); do \
 	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 
 generate: ## what is made from .proto and .thrift; needs protoc and thrift
-	go generate ./engines/... ./gateway/...
+	go generate ./engines/... ./gateway/... ./shuffle/...
 
 clean:
 	rm -rf bin build

@@ -53,6 +53,9 @@ var rules = map[string][]string{
 	"router/rules":      {"router", "router/policy", "router/sql"},
 	"router/sql":        {},
 	"router/watch":      {"router"},
+	"shuffle/rpc":       {"shuffle/wire"},
+	"shuffle/wire":      {"shuffle/wire/pb"},
+	"shuffle/wire/pb":   {},
 }
 
 type goPackage struct {
