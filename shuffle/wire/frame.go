@@ -128,6 +128,12 @@ func (r *Reader) need(n int) error {
 	return nil
 }
 
+// Vectored is a source that can fill two buffers at once, the second after the first. With it the read that ends a body also
+// takes the frame after it, which spares every other system call and shows whether the peer has sent more.
+type Vectored interface {
+	ReadV(first, second []byte) (int, error)
+}
+
 // ReadBody fills p with the next bytes of the body.
 func (r *Reader) ReadBody(p []byte) error {
 	if len(p) > r.body {
@@ -135,13 +141,30 @@ func (r *Reader) ReadBody(p []byte) error {
 	}
 	n := copy(p, r.buf[r.start:r.end])
 	r.start += n
-	if n < len(p) {
-		if _, err := io.ReadFull(r.src, p[n:]); err != nil {
+	r.body -= n
+	for n < len(p) {
+		k, err := r.more(p[n:])
+		n += k
+		r.body -= k
+		if err != nil && n < len(p) {
 			return unexpected(err)
 		}
 	}
-	r.body -= len(p)
 	return nil
+}
+
+// more reads into p, and what comes after it, if that is the end of the body, into the buffer, which is empty.
+func (r *Reader) more(p []byte) (int, error) {
+	v, ok := r.src.(Vectored)
+	if !ok || len(p) < r.body {
+		return r.src.Read(p)
+	}
+	k, err := v.ReadV(p, r.buf)
+	if k > len(p) {
+		r.start, r.end = 0, k-len(p)
+		k = len(p)
+	}
+	return k, err
 }
 
 // Discard drops what is left of the body.

@@ -54,8 +54,11 @@ var rules = map[string][]string{
 	"router/sql":        {},
 	"router/watch":      {"router"},
 	"shuffle/rpc":       {"shuffle/wire"},
+	"shuffle/store":     {"shuffle/tier", "shuffle/wire", "shuffle/wire/pb"},
+	"shuffle/tier":      {},
 	"shuffle/wire":      {"shuffle/wire/pb"},
 	"shuffle/wire/pb":   {},
+	"shuffle/worker":    {"shuffle/rpc", "shuffle/store", "shuffle/wire", "shuffle/wire/pb"},
 }
 
 type goPackage struct {

@@ -1,0 +1,365 @@
+package store
+
+import (
+	"hash/crc32"
+	"strconv"
+	"sync"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/sluicedata/sluice/shuffle/wire"
+)
+
+// Verdict is what became of data that was to be appended.
+type Verdict int
+
+const (
+	// Written data will be in the committed partition.
+	Written Verdict = iota
+	// WrittenSplit is Written, and the partition is large enough to be split.
+	WrittenSplit
+	// Split: not written; the partition takes no more, the data must go to another one.
+	Split
+	// Broken: not written, because of an error that will last.
+	Broken
+)
+
+// copyBelow is from where on data is kept in the buffer it came in, rather than copied next to what the partition has.
+const copyBelow = 16 << 10
+
+// castagnoli is the polynomial that processors have an instruction for.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// copyID names one copy of a partition inside its shuffle.
+type copyID struct {
+	wire.PartitionID
+	mode byte
+}
+
+func (c copyID) String() string { return c.PartitionID.String() + "-" + strconv.Itoa(int(c.mode)) }
+
+// piece is data that is in memory: whole batches.
+type piece struct {
+	data []byte
+	buf  *Buffer
+	own  bool // the partition alone has the buffer, and may append to it
+}
+
+// extent is where a run of a partition's bytes is: in a file, or in memory when no disk would take it.
+type extent struct {
+	file   *dataFile
+	off    int64
+	length int64
+	pieces []piece
+}
+
+// Partition is one copy of a partition of one epoch: bytes are appended until it is sealed, and read then.
+type Partition struct {
+	copyID
+	shuffle *shuffle
+	store   *Store
+	peer    *wire.WorkerID
+	limits  Limits
+
+	mu      sync.Mutex
+	disk    *disk
+	sealed  bool
+	done    bool  // sealed, and all bytes are where they stay
+	err     error // why bytes were lost
+	gone    bool  // destroyed
+	stuck   bool  // no disk took the last bytes
+	length  int64 // bytes accepted
+	pending []piece
+	held    int64 // bytes in pending
+	queued  bool  // in its disk's queue
+	dirty   bool  // in its disk's list of those with pending bytes
+	flushes bool  // a flush is running
+	waiting []func()
+	maps    *roaring.Bitmap // when readers filter by map
+
+	// Only the running flush touches these before done.
+	extents []extent
+	written int64
+	starts  []int64  // of chunks
+	sums    []uint32 // of chunks
+	sum     uint32   // of the chunk that is being written
+
+	reading readState
+}
+
+// Peer is the worker with the other copy, or nil.
+func (p *Partition) Peer() *wire.WorkerID { return p.peer }
+
+// Length is how many bytes were appended.
+func (p *Partition) Length() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.length
+}
+
+// Takes is what Append would say of a small piece, without taking it: what is refused anyway needs no memory first.
+func (p *Partition) Takes() Verdict {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.takes()
+}
+
+func (p *Partition) takes() Verdict {
+	switch {
+	case p.err != nil:
+		return Broken
+	case p.sealed || p.gone || p.stuck || p.store.draining.Load() || p.disk.hangs():
+		return Split
+	case p.mode == wire.Primary && p.limits.SplitThreshold > 0 && p.length > p.limits.SplitThreshold:
+		if p.limits.HardSplit || p.length >= maxPartition {
+			return Split
+		}
+		return WrittenSplit
+	case p.length > splitAnyway && p.disk.full():
+		return Split
+	}
+	return Written
+}
+
+// Append adds whole batches of that map to the partition. The data lies in owner, which is retained if it is kept; nil if it must be copied.
+func (p *Partition) Append(mapID int32, data []byte, owner *Buffer) Verdict {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	verdict := p.takes()
+	if verdict == Split || verdict == Broken {
+		return verdict
+	}
+	p.keep(data, owner)
+	p.length += int64(len(data))
+	p.shuffle.bytes.Add(int64(len(data)))
+	p.held += int64(len(data))
+	if p.maps != nil {
+		p.maps.Add(uint32(mapID))
+	}
+	switch {
+	case p.queued || p.flushes:
+	case p.held >= p.store.opts.FlushSize:
+		p.queued = true
+		p.disk.push(p)
+	case !p.dirty:
+		p.dirty = true
+		p.disk.touch(p)
+	}
+	return verdict
+}
+
+// keep puts data at the end of what is pending.
+func (p *Partition) keep(data []byte, owner *Buffer) {
+	if owner != nil && len(data) >= copyBelow {
+		owner.Retain()
+		p.pending = append(p.pending, piece{data: data, buf: owner})
+		return
+	}
+	if n := len(p.pending); n > 0 {
+		last := &p.pending[n-1]
+		if last.own && len(data) <= cap(last.data)-len(last.data) {
+			last.data = append(last.data, data...)
+			return
+		}
+	}
+	// Blocks double, so that many partitions of little data take little memory and large ones few blocks.
+	size := len(data)
+	if n := len(p.pending); n > 0 {
+		size = max(size, min(2*len(p.pending[n-1].data), 64<<10))
+	}
+	b := p.store.memory(p.mode).more(size)
+	p.pending = append(p.pending, piece{data: append(b.data[:0], data...), buf: b, own: true})
+}
+
+// seal ends appending. The function is called once, without locks, when all bytes are where they stay; with an error if some are lost.
+// It returns what is to be written in one go with others' bytes: true if nothing of the partition is on a disk yet.
+func (p *Partition) seal(then func()) (small bool) {
+	p.mu.Lock()
+	p.sealed = true
+	if p.done || p.err != nil || p.gone {
+		p.mu.Unlock()
+		then()
+		return false
+	}
+	p.waiting = append(p.waiting, then)
+	switch {
+	case p.flushes || p.queued:
+	case p.held == 0:
+		p.finish() // unlocks
+		return false
+	case len(p.extents) == 0 && len(p.waiting) == 1:
+		p.queued = true
+		p.mu.Unlock()
+		return true
+	default:
+		p.queued = true
+		p.disk.push(p)
+	}
+	p.mu.Unlock()
+	return false
+}
+
+// finish marks a sealed partition done or failed, and calls those who wait; it is called with the lock and gives it up.
+func (p *Partition) finish() {
+	if p.err == nil {
+		p.done = true
+		if p.written > 0 {
+			p.sums = append(p.sums, p.sum)
+		}
+		for _, e := range p.extents {
+			if e.file != nil {
+				e.file.rest()
+			}
+		}
+	}
+	waiting := p.waiting
+	p.waiting = nil
+	p.mu.Unlock()
+	for _, f := range waiting {
+		f()
+	}
+}
+
+// fail says that bytes of the partition are lost, unless it is done.
+func (p *Partition) fail(err error) {
+	p.mu.Lock()
+	if p.done || p.err != nil || p.gone {
+		p.mu.Unlock()
+		return
+	}
+	p.err = err
+	release(p.pending)
+	p.pending, p.held = nil, 0
+	if !p.sealed {
+		p.mu.Unlock()
+		return
+	}
+	p.finish()
+}
+
+// destroy forgets the partition's bytes in memory; its files are removed with the shuffle's directory or by the caller.
+func (p *Partition) destroy() {
+	p.mu.Lock()
+	if p.gone {
+		p.mu.Unlock()
+		return
+	}
+	p.gone = true
+	release(p.pending)
+	p.pending, p.held = nil, 0
+	if !p.flushes {
+		p.releaseExtents()
+	}
+	waiting := p.waiting
+	p.waiting = nil
+	p.mu.Unlock()
+	for _, f := range waiting {
+		f()
+	}
+	p.closeReading()
+}
+
+func (p *Partition) releaseExtents() {
+	for i := range p.extents {
+		release(p.extents[i].pieces)
+		p.extents[i].pieces = nil
+		if f := p.extents[i].file; f != nil {
+			f.rest()
+		}
+	}
+}
+
+func release(pieces []piece) {
+	for _, p := range pieces {
+		p.buf.Release()
+	}
+}
+
+// note takes chunk boundaries and checksums of pieces that are about to be written in this order. Each piece is whole batches, so
+// a chunk may begin with each.
+func (p *Partition) note(pieces []piece) {
+	for _, pc := range pieces {
+		if n := len(p.starts); n == 0 || p.written-p.starts[n-1] >= p.store.opts.ChunkSize {
+			if n > 0 {
+				p.sums = append(p.sums, p.sum)
+			}
+			p.starts = append(p.starts, p.written)
+			p.sum = 0
+		}
+		p.sum = crc32.Update(p.sum, castagnoli, pc.data)
+		p.written += int64(len(pc.data))
+	}
+}
+
+// takePending takes what is to be written now; nil if there is nothing.
+func (p *Partition) takePending() []piece {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queued = false
+	if p.flushes || p.gone || p.err != nil || len(p.pending) == 0 {
+		return nil
+	}
+	out := p.pending
+	p.pending, p.held = nil, 0
+	p.flushes = true
+	return out
+}
+
+// flushed says how a flush ended: where the pieces are now, or why they are lost.
+func (p *Partition) flushed(e []extent, err error) {
+	p.mu.Lock()
+	p.flushes = false
+	p.addExtents(e)
+	switch {
+	case p.gone:
+		p.releaseExtents()
+		p.mu.Unlock()
+		p.shuffle.removeFiles(p)
+		return
+	case p.err != nil:
+	case err != nil:
+		p.err = err
+		release(p.pending)
+		p.pending, p.held = nil, 0
+	case p.held > 0 && (p.sealed || p.held >= p.store.opts.FlushSize):
+		if !p.queued {
+			p.queued = true
+			p.disk.push(p)
+		}
+		p.mu.Unlock()
+		return
+	case p.held > 0 && !p.dirty:
+		p.dirty = true
+		p.disk.touch(p)
+	}
+	if p.sealed {
+		p.finish()
+		return
+	}
+	p.mu.Unlock()
+}
+
+func (p *Partition) addExtents(more []extent) {
+	for _, e := range more {
+		if n := len(p.extents); n > 0 && e.file != nil && p.extents[n-1].file == e.file && p.extents[n-1].off+p.extents[n-1].length == e.off {
+			p.extents[n-1].length += e.length
+			continue
+		}
+		p.extents = append(p.extents, e)
+	}
+}
+
+// splitAnyway is from what size on a partition on a full disk is split, maxPartition from what size on any is (bytes; the
+// defaults of celeborn.worker.shuffle.partitionSplit.min and .max).
+const (
+	splitAnyway  = 1 << 20
+	maxPartition = 2 << 30
+)
+
+// lastFile is the file that the partition's bytes went to last, or nil.
+func (p *Partition) lastFile() *dataFile {
+	if n := len(p.extents); n > 0 {
+		return p.extents[n-1].file
+	}
+	return nil
+}

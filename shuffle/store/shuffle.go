@@ -1,0 +1,229 @@
+package store
+
+import (
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/sluicedata/sluice/shuffle/wire"
+	"github.com/sluicedata/sluice/shuffle/wire/pb"
+)
+
+// Limits say when a shuffle's partitions are split, and what is kept beside their bytes.
+type Limits struct {
+	SplitThreshold int64 // bytes; 0 never splits
+	HardSplit      bool  // a partition over the threshold takes no more, rather than asking for another one
+	RangeFilter    bool  // commits answer with the map ids in each partition
+}
+
+// shuffle is what a worker has of one shuffle.
+type shuffle struct {
+	key, app string
+	id       int32
+	dir      string   // below each disk
+	parts    sync.Map // copyID → *Partition
+	bytes    atomic.Int64
+	copies   atomic.Int32 // in parts
+
+	mu       sync.Mutex
+	user     *pb.UserIdentifier
+	attempts []int32 // by map id: the attempt that won, or -1; nil before a commit said so
+	commits  map[int64]*commit
+	dropped  bool
+}
+
+// dirPrefix begins the name of every shuffle's directory, whatever an application calls itself.
+const dirPrefix = "shuffle-"
+
+// newShuffle is a shuffle whose directory no other ever had: removing an old one's never touches it.
+func (s *Store) newShuffle(key string, user *pb.UserIdentifier, dir string) (*shuffle, error) {
+	app, id, err := wire.ParseShuffleKey(key)
+	if err != nil {
+		return nil, err
+	}
+	if dir == "" {
+		name := url.PathEscape(key)
+		dir = dirPrefix + strconv.FormatInt(s.names.Add(1), 10) + "-" + name[max(0, len(name)-128):]
+	}
+	return &shuffle{key: key, app: app, id: id, dir: dir, user: user, commits: map[int64]*commit{}}, nil
+}
+
+func (s *Store) shuffle(key string) *shuffle {
+	if v, ok := s.shuffles.Load(key); ok {
+		return v.(*shuffle)
+	}
+	return nil
+}
+
+// Reserve makes room for copies of partitions. A copy that is there stays as it is. On an error nothing is made.
+func (s *Store) Reserve(key string, user *pb.UserIdentifier, limits Limits, locations []wire.Location) error {
+	if s.draining.Load() {
+		return ErrDraining
+	}
+	for {
+		sh := s.shuffle(key)
+		if sh == nil {
+			fresh, err := s.newShuffle(key, user, "")
+			if err != nil {
+				return err
+			}
+			v, _ := s.shuffles.LoadOrStore(key, fresh)
+			sh = v.(*shuffle)
+		}
+		if again, err := s.reserveIn(sh, user, limits, locations); !again {
+			return err
+		}
+	}
+}
+
+// reserveIn reserves in a shuffle, unless that was dropped meanwhile.
+func (s *Store) reserveIn(sh *shuffle, user *pb.UserIdentifier, limits Limits, locations []wire.Location) (again bool, err error) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.dropped {
+		return true, nil
+	}
+	disks := make([]*disk, len(locations))
+	for i := range locations { // before anything is made
+		if disks[i] = s.pick(nil); disks[i] == nil {
+			if sh.empty() {
+				s.shuffles.CompareAndDelete(sh.key, sh)
+				sh.dropped = true
+			}
+			return false, ErrNoDisk
+		}
+		disks[i].placed.Add(1)
+	}
+	if user != nil {
+		sh.user = user
+	}
+	for i, l := range locations {
+		p := &Partition{copyID: copyID{PartitionID: l.PartitionID, mode: l.Mode}, shuffle: sh, store: s, peer: l.Peer, limits: limits, disk: disks[i]}
+		if limits.RangeFilter {
+			p.maps = roaring.New()
+		}
+		if _, there := sh.parts.LoadOrStore(p.copyID, p); there {
+			disks[i].placed.Add(-1)
+		} else {
+			sh.copies.Add(1)
+		}
+	}
+	return false, nil
+}
+
+func (sh *shuffle) empty() bool { return sh.copies.Load() == 0 }
+
+// Missing says why there is no partition to append to.
+type Missing int
+
+const (
+	// Unknown: nothing is known of the shuffle here.
+	Unknown Missing = iota
+	// Ended: the map task has ended, by what a commit said.
+	Ended
+	// Elsewhere: the data must go to another partition.
+	Elsewhere
+)
+
+// Find is the partition that a push of a map task goes to; nil with the reason if it cannot be appended to.
+func (s *Store) Find(key string, id wire.PartitionID, mode byte) (*Partition, bool) {
+	if sh := s.shuffle(key); sh != nil {
+		if v, ok := sh.parts.Load(copyID{PartitionID: id, mode: mode}); ok {
+			return v.(*Partition), true
+		}
+	}
+	return nil, false
+}
+
+// Why says why a push of that map task is not taken: there is no such partition, or it is sealed.
+func (s *Store) Why(key string, mapID int32) Missing {
+	sh := s.shuffle(key)
+	if sh == nil {
+		return Unknown
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	switch {
+	case sh.attempts == nil && sh.empty():
+		return Unknown
+	case sh.attempts == nil:
+		return Elsewhere
+	case mapID >= 0 && int(mapID) < len(sh.attempts) && sh.attempts[mapID] != -1:
+		return Ended
+	}
+	return Elsewhere
+}
+
+// Destroy removes copies of partitions.
+func (s *Store) Destroy(key string, primaries, replicas []wire.PartitionID) {
+	sh := s.shuffle(key)
+	if sh == nil {
+		return
+	}
+	remove := func(ids []wire.PartitionID, mode byte) {
+		for _, id := range ids {
+			if v, ok := sh.parts.LoadAndDelete(copyID{PartitionID: id, mode: mode}); ok {
+				p := v.(*Partition)
+				sh.copies.Add(-1)
+				p.onDisk().placed.Add(-1)
+				p.destroy()
+				sh.bytes.Add(-p.Length())
+				sh.removeFiles(p)
+			}
+		}
+	}
+	remove(primaries, wire.Primary)
+	remove(replicas, wire.Replica)
+}
+
+// removeFiles removes the files of a destroyed partition that are its alone.
+func (sh *shuffle) removeFiles(p *Partition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.flushes {
+		return // comes back when the flush ended
+	}
+	for _, e := range p.extents {
+		if e.file != nil && !strings.HasPrefix(path.Base(e.file.path), "pack-") {
+			e.file.disk.failed(e.file.disk.fs.RemoveAll(e.file.path))
+		}
+	}
+	p.extents = nil
+}
+
+// Drop removes a shuffle: its application has ended, or needs it no longer.
+func (s *Store) Drop(key string) {
+	v, ok := s.shuffles.LoadAndDelete(key)
+	if !ok {
+		return
+	}
+	sh := v.(*shuffle)
+	sh.mu.Lock()
+	sh.dropped = true
+	sh.mu.Unlock()
+	sh.parts.Range(func(_, v any) bool {
+		p := v.(*Partition)
+		p.onDisk().placed.Add(-1)
+		p.destroy()
+		return true
+	})
+	s.streams.drop(sh)
+	for _, d := range s.disks {
+		d.push(&removal{dir: path.Join(d.path, sh.dir)})
+	}
+}
+
+// removal removes a shuffle's directory.
+type removal struct{ dir string }
+
+func (r *removal) write(d *disk) {
+	if err := d.fs.RemoveAll(r.dir); err != nil {
+		d.store.log.Warn("shuffle data could not be removed", "dir", r.dir, "err", err)
+		d.failed(err)
+	}
+}
