@@ -60,6 +60,9 @@ func appendHeader(b []byte, message int, t FrameType, body int) []byte {
 // hardly anything of a body is copied twice.
 const readAhead = 2 << 10
 
+// maxTrust is how much memory a peer gets because a header says so; for more it has to send.
+const maxTrust = 64 << 10
+
 // Reader cuts a stream into frames. After Next the frame's body must be taken whole with ReadBody, or dropped with Discard,
 // before Next is called again. It is for one goroutine.
 type Reader struct {
@@ -108,7 +111,7 @@ func (r *Reader) need(n int) error {
 	if r.start+n > len(r.buf) {
 		to := r.buf
 		if n > len(to) {
-			to = make([]byte, n+readAhead)
+			to = make([]byte, max(len(to), min(n+readAhead, maxTrust)))
 		} else if len(to) > 16*readAhead && n < readAhead {
 			to = make([]byte, readAhead) // one huge message does not stay for the connection's life
 		}
@@ -116,6 +119,10 @@ func (r *Reader) need(n int) error {
 		r.start, r.buf = 0, to
 	}
 	for r.end-r.start < n {
+		if r.end == len(r.buf) {
+			r.buf = append(make([]byte, 0, min(n+readAhead, 2*len(r.buf))), r.buf...)
+			r.buf = r.buf[:cap(r.buf)]
+		}
 		k, err := r.src.Read(r.buf[r.end:])
 		r.end += k
 		if err != nil && r.end-r.start < n {

@@ -64,6 +64,9 @@ func ParseContent(c []byte) (form Form, t MessageType, payload []byte, err error
 func javaFields(b []byte) (t MessageType, payload, rest []byte, err error) {
 	d := decoder{b: b}
 	t = MessageType(d.int32())
+	if d.bad {
+		return 0, nil, nil, errForm
+	}
 	if len(d.b) > 0 && d.b[0] == null[0] {
 		return t, nil, d.b[1:], nil
 	}

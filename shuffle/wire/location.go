@@ -31,7 +31,7 @@ func ParseWorkerID(s string) (WorkerID, error) {
 			return WorkerID{}, fmt.Errorf("%q is no worker: it has the form HOST:RPC:PUSH:FETCH:REPLICATE", s)
 		}
 		n, err := strconv.ParseUint(host[at+1:], 10, 16)
-		if err != nil {
+		if err != nil || strconv.FormatUint(n, 10) != host[at+1:] { // one spelling, as it keys maps
 			return WorkerID{}, fmt.Errorf("%q is no worker: it has the form HOST:RPC:PUSH:FETCH:REPLICATE", s)
 		}
 		ports[i], host = int32(n), host[:at]

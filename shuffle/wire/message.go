@@ -92,11 +92,11 @@ func ParseShuffleKey(key string) (app string, shuffle int32, err error) {
 	if i <= 0 {
 		return "", 0, fmt.Errorf("%q is no shuffle key: it has the form APPLICATION-SHUFFLE", key)
 	}
-	n, err := strconv.ParseInt(key[i+1:], 10, 32)
-	if err != nil || n < 0 {
+	n, rest, ok := number([]byte(key[i+1:]))
+	if !ok || len(rest) != 0 {
 		return "", 0, fmt.Errorf("%q is no shuffle key: it has the form APPLICATION-SHUFFLE", key)
 	}
-	return key[:i], int32(n), nil
+	return key[:i], n, nil
 }
 
 // PartitionID is a partition of one epoch: a location's own number, which it has on every copy.
@@ -120,8 +120,12 @@ func ParsePartition(b []byte) (PartitionID, error) {
 	return PartitionID{ID: id, Epoch: epoch}, nil
 }
 
+// number takes a number off a name. A name has one spelling: without sign and leading zeros.
 func number(b []byte) (n int32, rest []byte, ok bool) {
 	i := 0
+	if len(b) > 1 && b[0] == '0' {
+		return 0, b[1:], b[1] < '0' || b[1] > '9'
+	}
 	for ; i < len(b) && b[i] >= '0' && b[i] <= '9' && i < 10; i++ {
 		next := int64(n)*10 + int64(b[i]-'0')
 		if next > 1<<31-1 {
