@@ -152,9 +152,6 @@ func (s *Store) adopt() error {
 	}
 	var all []found
 	for _, d := range s.disks {
-		if err := d.fs.MkdirAll(d.path); err != nil {
-			return err
-		}
 		names, err := d.fs.List(d.path)
 		if err != nil {
 			return err

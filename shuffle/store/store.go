@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -72,6 +73,7 @@ type Store struct {
 	names            atomic.Int64 // makes names of directories and packs new
 	written          atomic.Int64 // bytes that went to disks
 	draining         atomic.Bool
+	locks            []io.Closer
 
 	commitsMu sync.Mutex
 	commits   map[*commit]struct{} // that wait
@@ -90,13 +92,43 @@ func Open(o Options) (*Store, error) {
 	for _, d := range s.opts.Disks {
 		s.disks = append(s.disks, newDisk(s, d))
 	}
+	if err := s.lock(); err != nil {
+		return nil, err
+	}
 	s.streams.init()
 	s.names.Store(s.opts.Now().UnixNano())
 	if err := s.adopt(); err != nil {
+		s.Close()
 		return nil, err
 	}
 	s.Check()
 	return s, nil
+}
+
+// lock keeps other workers off the disks.
+func (s *Store) lock() error {
+	for _, d := range s.disks {
+		if err := d.fs.MkdirAll(d.path); err != nil {
+			return err
+		}
+		if l, ok := d.fs.(tier.Locker); ok {
+			c, err := l.Lock(d.path)
+			if err != nil {
+				s.Close()
+				return err
+			}
+			s.locks = append(s.locks, c)
+		}
+	}
+	return nil
+}
+
+// Close gives the disks free; Run must have ended.
+func (s *Store) Close() {
+	for _, c := range s.locks {
+		_ = c.Close()
+	}
+	s.locks = nil
 }
 
 func (s *Store) memory(mode byte) *Memory {

@@ -25,6 +25,11 @@ type FS interface {
 	Space(dir string) (usable, total int64, err error)
 }
 
+// Locker is a file system whose directories can be kept from other processes.
+type Locker interface {
+	Lock(dir string) (io.Closer, error)
+}
+
 // File is an open file. One goroutine may write while others read what was written before.
 type File interface {
 	io.ReaderAt

@@ -156,6 +156,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	err := group.Wait()
 	w.peers.run.Wait()
+	w.store.Close()
 	return err
 }
 

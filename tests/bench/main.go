@@ -21,6 +21,7 @@ import (
 
 var areas = map[string]func(t *testbed.Suite, wanted func(part string) bool) []Figure{
 	"hs2": hs2, "yarn": onYARN, "kubernetes": onKubernetes, "capacity": capacity, "router": onRouter,
+	"shuffle": onShuffle,
 }
 
 // notes are figures that this run cannot make.
@@ -43,7 +44,19 @@ func main() {
 	only := flag.String("only", "", "parts of the area, with commas between them; all if empty")
 	engine := flag.Bool("engine", false, "be a process in place of an engine, in a container of the areas yarn and kubernetes")
 	watching := flag.Bool("watching", false, "be a process that watches pods: ours or plain, KUBECONFIG, NAMESPACE")
+	touch := flag.Int("touch", 0, "be a process that has the host back so many bytes of memory")
+	rawDir := flag.String("rawshuffle", "", "be a process that does the least that a shuffle server must, in this directory")
 	flag.Parse()
+	if *touch > 0 || *rawDir != "" {
+		err := error(nil)
+		if *touch > 0 {
+			err = touchMemory(*touch)
+		} else {
+			err = rawShuffle(*rawDir)
+		}
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
 	if *engine {
 		fmt.Fprintln(os.Stderr, "bench:", standInEngine())
 		os.Exit(1)
