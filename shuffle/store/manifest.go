@@ -14,13 +14,14 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sluicedata/sluice/shuffle/store/storepb"
 	"github.com/sluicedata/sluice/shuffle/tier"
 	"github.com/sluicedata/sluice/shuffle/wire"
 	"github.com/sluicedata/sluice/shuffle/wire/pb"
 )
 
 // manifestName is the file in a shuffle's directory that says what was committed: records of a length, a CRC-32C and a
-// pb.Manifest. One that is cut short or does not sum up is the end of the file.
+// storepb.Manifest. One that is cut short or does not sum up is the end of the file.
 const manifestName = "manifest"
 
 const recordHeader = 8
@@ -32,13 +33,13 @@ func (s *Store) note(sh *shuffle, parts []*Partition) {
 	if sh.dropped {
 		return
 	}
-	records := map[*disk]*pb.Manifest{}
+	records := map[*disk]*storepb.Manifest{}
 	for _, p := range parts {
 		p.mu.Lock()
 		if p.done && !p.gone && !slices.ContainsFunc(p.extents, func(e extent) bool { return e.file == nil }) {
 			d := p.disk
 			if records[d] == nil {
-				records[d] = &pb.Manifest{ShuffleKey: sh.key, UserIdentifier: sh.user, MapAttempts: sh.attempts}
+				records[d] = &storepb.Manifest{ShuffleKey: sh.key, Tenant: sh.user.GetTenantId(), User: sh.user.GetName(), MapAttempts: sh.attempts}
 			}
 			records[d].Partitions = append(records[d].Partitions, p.record())
 		}
@@ -54,10 +55,10 @@ func (s *Store) note(sh *shuffle, parts []*Partition) {
 	}
 }
 
-func (p *Partition) record() *pb.CommittedPartition {
-	out := &pb.CommittedPartition{Id: p.ID, Epoch: p.Epoch, Mode: int32(p.mode), ChunkStarts: p.starts, Checksums: p.sums, Length: p.length}
+func (p *Partition) record() *storepb.Partition {
+	out := &storepb.Partition{Id: p.ID, Epoch: p.Epoch, Mode: int32(p.mode), ChunkStarts: p.starts, Checksums: p.sums, Length: p.length}
 	for _, e := range p.extents {
-		out.Extents = append(out.Extents, &pb.Extent{File: e.file.path, Offset: e.off, Length: e.length})
+		out.Extents = append(out.Extents, &storepb.Extent{File: e.file.path, Offset: e.off, Length: e.length})
 	}
 	if p.maps != nil {
 		out.MapIds, _ = p.maps.ToBytes()
@@ -66,7 +67,7 @@ func (p *Partition) record() *pb.CommittedPartition {
 }
 
 // record appends to the manifest in a directory.
-func (d *disk) record(dir string, m *pb.Manifest) error {
+func (d *disk) record(dir string, m *storepb.Manifest) error {
 	payload, err := proto.Marshal(m)
 	if err != nil {
 		return err
@@ -96,7 +97,7 @@ func (d *disk) record(dir string, m *pb.Manifest) error {
 }
 
 // readManifest reads the records of a manifest up to the first that is torn, which it cuts off.
-func readManifest(fsys tier.FS, name string) ([]*pb.Manifest, error) {
+func readManifest(fsys tier.FS, name string) ([]*storepb.Manifest, error) {
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func readManifest(fsys tier.FS, name string) ([]*pb.Manifest, error) {
 	if n, err := f.ReadAt(all, 0); int64(n) < size && err != nil {
 		return nil, err
 	}
-	var out []*pb.Manifest
+	var out []*storepb.Manifest
 	good := int64(0)
 	for b := all; ; b = all[good:] {
 		m, n := parseRecord(b)
@@ -126,7 +127,7 @@ func readManifest(fsys tier.FS, name string) ([]*pb.Manifest, error) {
 	return out, nil
 }
 
-func parseRecord(b []byte) (*pb.Manifest, int) {
+func parseRecord(b []byte) (*storepb.Manifest, int) {
 	if len(b) < recordHeader {
 		return nil, 0
 	}
@@ -135,7 +136,7 @@ func parseRecord(b []byte) (*pb.Manifest, int) {
 		return nil, 0
 	}
 	payload := b[recordHeader : recordHeader+n]
-	m := &pb.Manifest{}
+	m := &storepb.Manifest{}
 	if crc32.Checksum(payload, castagnoli) != sum || proto.Unmarshal(payload, m) != nil {
 		return nil, 0
 	}
@@ -148,7 +149,7 @@ func (s *Store) adopt() error {
 	type found struct {
 		disk *disk
 		dir  string
-		m    []*pb.Manifest
+		m    []*storepb.Manifest
 	}
 	var all []found
 	for _, d := range s.disks {
@@ -189,12 +190,12 @@ func dirNumber(name string) int64 {
 	return n
 }
 
-func (s *Store) adoptShuffle(d *disk, dir string, records []*pb.Manifest, keep map[string]bool) {
+func (s *Store) adoptShuffle(d *disk, dir string, records []*storepb.Manifest, keep map[string]bool) {
 	key := records[0].GetShuffleKey()
 	sh := s.shuffle(key)
 	if sh == nil {
 		var err error
-		if sh, err = s.newShuffle(key, records[0].GetUserIdentifier(), dir); err != nil {
+		if sh, err = s.newShuffle(key, &pb.UserIdentifier{TenantId: records[0].GetTenant(), Name: records[0].GetUser()}, dir); err != nil {
 			return
 		}
 		s.shuffles.Store(key, sh)
@@ -223,7 +224,7 @@ func (s *Store) adoptShuffle(d *disk, dir string, records []*pb.Manifest, keep m
 	}
 }
 
-func (s *Store) adoptPartition(sh *shuffle, d *disk, c *pb.CommittedPartition) (*Partition, error) {
+func (s *Store) adoptPartition(sh *shuffle, d *disk, c *storepb.Partition) (*Partition, error) {
 	p := &Partition{
 		copyID:  copyID{PartitionID: wire.PartitionID{ID: c.GetId(), Epoch: c.GetEpoch()}, mode: byte(c.GetMode())},
 		shuffle: sh, store: s, disk: d, sealed: true, done: true,

@@ -3560,235 +3560,6 @@ func (x *ApplicationStatus) GetAdopted() bool {
 	return false
 }
 
-// Manifest is a record of the file in which a worker notes what it has committed, so that it serves it again after a restart.
-type Manifest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	ShuffleKey     string                 `protobuf:"bytes,1,opt,name=shuffle_key,json=shuffleKey,proto3" json:"shuffle_key,omitempty"`
-	UserIdentifier *UserIdentifier        `protobuf:"bytes,2,opt,name=user_identifier,json=userIdentifier,proto3" json:"user_identifier,omitempty"`
-	Partitions     []*CommittedPartition  `protobuf:"bytes,3,rep,name=partitions,proto3" json:"partitions,omitempty"`
-	MapAttempts    []int32                `protobuf:"varint,4,rep,packed,name=map_attempts,json=mapAttempts,proto3" json:"map_attempts,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
-}
-
-func (x *Manifest) Reset() {
-	*x = Manifest{}
-	mi := &file_messages_proto_msgTypes[47]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Manifest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Manifest) ProtoMessage() {}
-
-func (x *Manifest) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_proto_msgTypes[47]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Manifest.ProtoReflect.Descriptor instead.
-func (*Manifest) Descriptor() ([]byte, []int) {
-	return file_messages_proto_rawDescGZIP(), []int{47}
-}
-
-func (x *Manifest) GetShuffleKey() string {
-	if x != nil {
-		return x.ShuffleKey
-	}
-	return ""
-}
-
-func (x *Manifest) GetUserIdentifier() *UserIdentifier {
-	if x != nil {
-		return x.UserIdentifier
-	}
-	return nil
-}
-
-func (x *Manifest) GetPartitions() []*CommittedPartition {
-	if x != nil {
-		return x.Partitions
-	}
-	return nil
-}
-
-func (x *Manifest) GetMapAttempts() []int32 {
-	if x != nil {
-		return x.MapAttempts
-	}
-	return nil
-}
-
-type CommittedPartition struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Epoch         int32                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Mode          int32                  `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
-	Extents       []*Extent              `protobuf:"bytes,4,rep,name=extents,proto3" json:"extents,omitempty"`
-	ChunkStarts   []int64                `protobuf:"varint,5,rep,packed,name=chunk_starts,json=chunkStarts,proto3" json:"chunk_starts,omitempty"`
-	Checksums     []uint32               `protobuf:"fixed32,6,rep,packed,name=checksums,proto3" json:"checksums,omitempty"` // CRC-32C of each chunk
-	Length        int64                  `protobuf:"varint,7,opt,name=length,proto3" json:"length,omitempty"`
-	MapIds        []byte                 `protobuf:"bytes,8,opt,name=map_ids,json=mapIds,proto3" json:"map_ids,omitempty"` // a RoaringBitmap, when readers filter by map
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CommittedPartition) Reset() {
-	*x = CommittedPartition{}
-	mi := &file_messages_proto_msgTypes[48]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CommittedPartition) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CommittedPartition) ProtoMessage() {}
-
-func (x *CommittedPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_proto_msgTypes[48]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CommittedPartition.ProtoReflect.Descriptor instead.
-func (*CommittedPartition) Descriptor() ([]byte, []int) {
-	return file_messages_proto_rawDescGZIP(), []int{48}
-}
-
-func (x *CommittedPartition) GetId() int32 {
-	if x != nil {
-		return x.Id
-	}
-	return 0
-}
-
-func (x *CommittedPartition) GetEpoch() int32 {
-	if x != nil {
-		return x.Epoch
-	}
-	return 0
-}
-
-func (x *CommittedPartition) GetMode() int32 {
-	if x != nil {
-		return x.Mode
-	}
-	return 0
-}
-
-func (x *CommittedPartition) GetExtents() []*Extent {
-	if x != nil {
-		return x.Extents
-	}
-	return nil
-}
-
-func (x *CommittedPartition) GetChunkStarts() []int64 {
-	if x != nil {
-		return x.ChunkStarts
-	}
-	return nil
-}
-
-func (x *CommittedPartition) GetChecksums() []uint32 {
-	if x != nil {
-		return x.Checksums
-	}
-	return nil
-}
-
-func (x *CommittedPartition) GetLength() int64 {
-	if x != nil {
-		return x.Length
-	}
-	return 0
-}
-
-func (x *CommittedPartition) GetMapIds() []byte {
-	if x != nil {
-		return x.MapIds
-	}
-	return nil
-}
-
-type Extent struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"` // below the directory of the manifest, or absolute on another disk
-	Offset        int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
-	Length        int64                  `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Extent) Reset() {
-	*x = Extent{}
-	mi := &file_messages_proto_msgTypes[49]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Extent) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Extent) ProtoMessage() {}
-
-func (x *Extent) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_proto_msgTypes[49]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Extent.ProtoReflect.Descriptor instead.
-func (*Extent) Descriptor() ([]byte, []int) {
-	return file_messages_proto_rawDescGZIP(), []int{49}
-}
-
-func (x *Extent) GetFile() string {
-	if x != nil {
-		return x.File
-	}
-	return ""
-}
-
-func (x *Extent) GetOffset() int64 {
-	if x != nil {
-		return x.Offset
-	}
-	return 0
-}
-
-func (x *Extent) GetLength() int64 {
-	if x != nil {
-		return x.Length
-	}
-	return 0
-}
-
 var File_messages_proto protoreflect.FileDescriptor
 
 const file_messages_proto_rawDesc = "" +
@@ -4134,28 +3905,7 @@ const file_messages_proto_rawDesc = "" +
 	"\bshuffles\x18\x03 \x01(\x05R\bshuffles\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x120\n" +
 	"\x14heartbeat_age_millis\x18\x05 \x01(\x03R\x12heartbeatAgeMillis\x12\x18\n" +
-	"\aadopted\x18\x06 \x01(\bR\aadopted\"\xbd\x01\n" +
-	"\bManifest\x12\x1f\n" +
-	"\vshuffle_key\x18\x01 \x01(\tR\n" +
-	"shuffleKey\x128\n" +
-	"\x0fuser_identifier\x18\x02 \x01(\v2\x0f.UserIdentifierR\x0euserIdentifier\x123\n" +
-	"\n" +
-	"partitions\x18\x03 \x03(\v2\x13.CommittedPartitionR\n" +
-	"partitions\x12!\n" +
-	"\fmap_attempts\x18\x04 \x03(\x05R\vmapAttempts\"\xe3\x01\n" +
-	"\x12CommittedPartition\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x05R\x05epoch\x12\x12\n" +
-	"\x04mode\x18\x03 \x01(\x05R\x04mode\x12!\n" +
-	"\aextents\x18\x04 \x03(\v2\a.ExtentR\aextents\x12!\n" +
-	"\fchunk_starts\x18\x05 \x03(\x03R\vchunkStarts\x12\x1c\n" +
-	"\tchecksums\x18\x06 \x03(\aR\tchecksums\x12\x16\n" +
-	"\x06length\x18\a \x01(\x03R\x06length\x12\x17\n" +
-	"\amap_ids\x18\b \x01(\fR\x06mapIds\"L\n" +
-	"\x06Extent\x12\x12\n" +
-	"\x04file\x18\x01 \x01(\tR\x04file\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x16\n" +
-	"\x06length\x18\x03 \x01(\x03R\x06lengthB.Z,github.com/sluicedata/sluice/shuffle/wire/pbb\x06proto3"
+	"\aadopted\x18\x06 \x01(\bR\aadoptedB.Z,github.com/sluicedata/sluice/shuffle/wire/pbb\x06proto3"
 
 var (
 	file_messages_proto_rawDescOnce sync.Once
@@ -4170,7 +3920,7 @@ func file_messages_proto_rawDescGZIP() []byte {
 }
 
 var file_messages_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_messages_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_messages_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_messages_proto_goTypes = []any{
 	(PartitionLocation_Mode)(0),              // 0: PartitionLocation.Mode
 	(*StorageInfo)(nil),                      // 1: StorageInfo
@@ -4220,14 +3970,11 @@ var file_messages_proto_goTypes = []any{
 	(*StatusResponse)(nil),                   // 45: StatusResponse
 	(*WorkerStatus)(nil),                     // 46: WorkerStatus
 	(*ApplicationStatus)(nil),                // 47: ApplicationStatus
-	(*Manifest)(nil),                         // 48: Manifest
-	(*CommittedPartition)(nil),               // 49: CommittedPartition
-	(*Extent)(nil),                           // 50: Extent
-	nil,                                      // 51: RegisterApplicationInfo.ExtraInfoEntry
-	nil,                                      // 52: RequestSlotsResponse.WorkerResourceEntry
-	nil,                                      // 53: CommitFilesResponse.CommittedPrimaryStorageInfosEntry
-	nil,                                      // 54: CommitFilesResponse.CommittedReplicaStorageInfosEntry
-	nil,                                      // 55: CommitFilesResponse.MapIdBitmapEntry
+	nil,                                      // 48: RegisterApplicationInfo.ExtraInfoEntry
+	nil,                                      // 49: RequestSlotsResponse.WorkerResourceEntry
+	nil,                                      // 50: CommitFilesResponse.CommittedPrimaryStorageInfosEntry
+	nil,                                      // 51: CommitFilesResponse.CommittedReplicaStorageInfosEntry
+	nil,                                      // 52: CommitFilesResponse.MapIdBitmapEntry
 }
 var file_messages_proto_depIdxs = []int32{
 	0,  // 0: PartitionLocation.mode:type_name -> PartitionLocation.Mode
@@ -4239,7 +3986,7 @@ var file_messages_proto_depIdxs = []int32{
 	7,  // 6: PackedPartitionLocations.chunks_offsets:type_name -> ChunkOffsets
 	8,  // 7: PackedPartitionLocationsPair.locations:type_name -> PackedPartitionLocations
 	5,  // 8: RegisterApplicationInfo.user_identifier:type_name -> UserIdentifier
-	51, // 9: RegisterApplicationInfo.extra_info:type_name -> RegisterApplicationInfo.ExtraInfoEntry
+	48, // 9: RegisterApplicationInfo.extra_info:type_name -> RegisterApplicationInfo.ExtraInfoEntry
 	4,  // 10: HeartbeatFromApplication.need_checked_worker_list:type_name -> WorkerInfo
 	4,  // 11: HeartbeatFromApplicationResponse.excluded_workers:type_name -> WorkerInfo
 	4,  // 12: HeartbeatFromApplicationResponse.unknown_workers:type_name -> WorkerInfo
@@ -4248,14 +3995,14 @@ var file_messages_proto_depIdxs = []int32{
 	5,  // 15: CheckQuota.user_identifier:type_name -> UserIdentifier
 	5,  // 16: RequestSlots.user_identifier:type_name -> UserIdentifier
 	4,  // 17: RequestSlots.excluded_worker_set:type_name -> WorkerInfo
-	52, // 18: RequestSlotsResponse.worker_resource:type_name -> RequestSlotsResponse.WorkerResourceEntry
+	49, // 18: RequestSlotsResponse.worker_resource:type_name -> RequestSlotsResponse.WorkerResourceEntry
 	2,  // 19: ReserveSlots.primary_locations:type_name -> PartitionLocation
 	2,  // 20: ReserveSlots.replica_locations:type_name -> PartitionLocation
 	5,  // 21: ReserveSlots.user_identifier:type_name -> UserIdentifier
 	9,  // 22: ReserveSlots.partition_locations_pair:type_name -> PackedPartitionLocationsPair
-	53, // 23: CommitFilesResponse.committed_primary_storage_infos:type_name -> CommitFilesResponse.CommittedPrimaryStorageInfosEntry
-	54, // 24: CommitFilesResponse.committed_replica_storage_infos:type_name -> CommitFilesResponse.CommittedReplicaStorageInfosEntry
-	55, // 25: CommitFilesResponse.map_id_bitmap:type_name -> CommitFilesResponse.MapIdBitmapEntry
+	50, // 23: CommitFilesResponse.committed_primary_storage_infos:type_name -> CommitFilesResponse.CommittedPrimaryStorageInfosEntry
+	51, // 24: CommitFilesResponse.committed_replica_storage_infos:type_name -> CommitFilesResponse.CommittedReplicaStorageInfosEntry
+	52, // 25: CommitFilesResponse.map_id_bitmap:type_name -> CommitFilesResponse.MapIdBitmapEntry
 	34, // 26: StreamHandlerOpt.stream_handler:type_name -> StreamHandler
 	35, // 27: OpenStreamListResponse.stream_handler_opt:type_name -> StreamHandlerOpt
 	37, // 28: ChunkFetchRequest.stream_chunk_slice:type_name -> StreamChunkSlice
@@ -4265,17 +4012,14 @@ var file_messages_proto_depIdxs = []int32{
 	46, // 32: StatusResponse.workers:type_name -> WorkerStatus
 	47, // 33: StatusResponse.applications:type_name -> ApplicationStatus
 	41, // 34: WorkerStatus.last:type_name -> HeartbeatFromWorker
-	5,  // 35: Manifest.user_identifier:type_name -> UserIdentifier
-	49, // 36: Manifest.partitions:type_name -> CommittedPartition
-	50, // 37: CommittedPartition.extents:type_name -> Extent
-	6,  // 38: RequestSlotsResponse.WorkerResourceEntry.value:type_name -> WorkerResource
-	1,  // 39: CommitFilesResponse.CommittedPrimaryStorageInfosEntry.value:type_name -> StorageInfo
-	1,  // 40: CommitFilesResponse.CommittedReplicaStorageInfosEntry.value:type_name -> StorageInfo
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	6,  // 35: RequestSlotsResponse.WorkerResourceEntry.value:type_name -> WorkerResource
+	1,  // 36: CommitFilesResponse.CommittedPrimaryStorageInfosEntry.value:type_name -> StorageInfo
+	1,  // 37: CommitFilesResponse.CommittedReplicaStorageInfosEntry.value:type_name -> StorageInfo
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_messages_proto_init() }
@@ -4289,7 +4033,7 @@ func file_messages_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_messages_proto_rawDesc), len(file_messages_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   55,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
