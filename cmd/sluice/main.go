@@ -35,7 +35,7 @@ func rootCmd() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(gatewayCmd(), configCmd(), sparkCmd(), passwordCmd(), routeCmd(), versionCmd(), superviseCmd())
+	root.AddCommand(gatewayCmd(), configCmd(), sparkCmd(), passwordCmd(), routeCmd(), shuffleCmd(), versionCmd(), superviseCmd())
 	return root
 }
 

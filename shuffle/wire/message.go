@@ -53,6 +53,9 @@ const (
 	// StatusRequest and StatusResponse are ours: `sluice shuffle status` asks the master.
 	StatusRequest  MessageType = 10001
 	StatusResponse MessageType = 10002
+	// ExcludeWorkers and ExcludeWorkersResponse are ours: `sluice shuffle exclude` and `include`.
+	ExcludeWorkers         MessageType = 10003
+	ExcludeWorkersResponse MessageType = 10004
 )
 
 // ParseRaw reads a message as it is on the push and fetch ports: type, length, payload.

@@ -17,7 +17,7 @@ const module = "github.com/sluicedata/sluice/"
 
 // rules say what each room may import of ours. A room that is not here may import nothing, so a new one needs a line.
 var rules = map[string][]string{
-	"cmd/sluice":              {"gateway", "gateway/auth", "gateway/config", "gateway/route", "engines/local", "engines/spark/dist", "router", "router/cases", "router/replay", "router/rules", "shuffle/store", "shuffle/tier", "shuffle/worker"},
+	"cmd/sluice":              {"gateway", "gateway/auth", "gateway/config", "gateway/route", "engines/local", "engines/spark/dist", "router", "router/cases", "router/replay", "router/rules", "shuffle/master", "shuffle/rpc", "shuffle/store", "shuffle/tier", "shuffle/wire", "shuffle/wire/pb", "shuffle/worker"},
 	"engines":                 {},
 	"engines/hadoop":          {},
 	"engines/files":           {"engines"},
@@ -60,6 +60,28 @@ var rules = map[string][]string{
 	"shuffle/wire":          {"shuffle/wire/pb"},
 	"shuffle/wire/pb":       {},
 	"shuffle/worker":        {"shuffle/rpc", "shuffle/store", "shuffle/wire", "shuffle/wire/pb"},
+	"gateway/admission":     {"router/rules"},
+	"gateway/auth":          {"gateway/reload"},
+	"gateway/config":        {"gateway/auth", "router/rules"},
+	"gateway/event":         {"gateway/store"},
+	"gateway/hs2":           {"gateway/auth", "gateway/hs2/tcli", "gateway/session"},
+	"gateway/hs2/tcli":      {},
+	"gateway/ops":           {"gateway/auth"},
+	"gateway/reload":        {},
+	"gateway/replica":       {"engines", "engines/launch", "gateway/store"},
+	"gateway/rest":          {"gateway/auth", "gateway/route", "router", "router/cases", "router/rules"},
+	"gateway/route":         {"gateway/reload", "gateway/store", "router", "router/replay", "router/rules", "router/watch"},
+	"gateway/session":       {"engines", "engines/launch", "gateway/admission", "gateway/auth", "gateway/spool", "gateway/store", "router", "router/rules", "router/sql"},
+	"gateway/spool":         {},
+	"gateway/store":         {"gateway/admission"},
+	"router":                {"router/sql"},
+	"router/cases":          {"router", "router/rules", "router/sql"},
+	"router/policy":         {"router"},
+	"router/replay":         {"router", "router/rules"},
+	"router/rules":          {"router", "router/policy", "router/sql"},
+	"router/sql":            {},
+	"router/watch":          {"router"},
+	"shuffle/master":        {"shuffle/rpc", "shuffle/wire", "shuffle/wire/pb"},
 }
 
 type goPackage struct {

@@ -3330,6 +3330,9 @@ type StatusResponse struct {
 	Applications      []*ApplicationStatus   `protobuf:"bytes,2,rep,name=applications,proto3" json:"applications,omitempty"`
 	MasterIncarnation string                 `protobuf:"bytes,3,opt,name=master_incarnation,json=masterIncarnation,proto3" json:"master_incarnation,omitempty"`
 	StartedMillis     int64                  `protobuf:"varint,4,opt,name=started_millis,json=startedMillis,proto3" json:"started_millis,omitempty"`
+	Refusals          []*SlotRefusal         `protobuf:"bytes,5,rep,name=refusals,proto3" json:"refusals,omitempty"`                                         // the last ones, newest first
+	ExcludedPatterns  []string               `protobuf:"bytes,6,rep,name=excluded_patterns,json=excludedPatterns,proto3" json:"excluded_patterns,omitempty"` // what an operator excluded
+	Users             []*UserStatus          `protobuf:"bytes,7,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -3392,6 +3395,148 @@ func (x *StatusResponse) GetStartedMillis() int64 {
 	return 0
 }
 
+func (x *StatusResponse) GetRefusals() []*SlotRefusal {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetExcludedPatterns() []string {
+	if x != nil {
+		return x.ExcludedPatterns
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetUsers() []*UserStatus {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+// SlotRefusal is a request for slots that was not answered with slots.
+type SlotRefusal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ShuffleKey    string                 `protobuf:"bytes,1,opt,name=shuffle_key,json=shuffleKey,proto3" json:"shuffle_key,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // in words
+	AgeMillis     int64                  `protobuf:"varint,3,opt,name=age_millis,json=ageMillis,proto3" json:"age_millis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SlotRefusal) Reset() {
+	*x = SlotRefusal{}
+	mi := &file_messages_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SlotRefusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SlotRefusal) ProtoMessage() {}
+
+func (x *SlotRefusal) ProtoReflect() protoreflect.Message {
+	mi := &file_messages_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SlotRefusal.ProtoReflect.Descriptor instead.
+func (*SlotRefusal) Descriptor() ([]byte, []int) {
+	return file_messages_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *SlotRefusal) GetShuffleKey() string {
+	if x != nil {
+		return x.ShuffleKey
+	}
+	return ""
+}
+
+func (x *SlotRefusal) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SlotRefusal) GetAgeMillis() int64 {
+	if x != nil {
+		return x.AgeMillis
+	}
+	return 0
+}
+
+type UserStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Limit         int64                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserStatus) Reset() {
+	*x = UserStatus{}
+	mi := &file_messages_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserStatus) ProtoMessage() {}
+
+func (x *UserStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_messages_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserStatus.ProtoReflect.Descriptor instead.
+func (*UserStatus) Descriptor() ([]byte, []int) {
+	return file_messages_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *UserStatus) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *UserStatus) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *UserStatus) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
 type WorkerStatus struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Id                 string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`         // host:rpc:push:fetch:replicate
@@ -3406,7 +3551,7 @@ type WorkerStatus struct {
 
 func (x *WorkerStatus) Reset() {
 	*x = WorkerStatus{}
-	mi := &file_messages_proto_msgTypes[45]
+	mi := &file_messages_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3418,7 +3563,7 @@ func (x *WorkerStatus) String() string {
 func (*WorkerStatus) ProtoMessage() {}
 
 func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_proto_msgTypes[45]
+	mi := &file_messages_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3431,7 +3576,7 @@ func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerStatus.ProtoReflect.Descriptor instead.
 func (*WorkerStatus) Descriptor() ([]byte, []int) {
-	return file_messages_proto_rawDescGZIP(), []int{45}
+	return file_messages_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WorkerStatus) GetId() string {
@@ -3490,7 +3635,7 @@ type ApplicationStatus struct {
 
 func (x *ApplicationStatus) Reset() {
 	*x = ApplicationStatus{}
-	mi := &file_messages_proto_msgTypes[46]
+	mi := &file_messages_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3502,7 +3647,7 @@ func (x *ApplicationStatus) String() string {
 func (*ApplicationStatus) ProtoMessage() {}
 
 func (x *ApplicationStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_messages_proto_msgTypes[46]
+	mi := &file_messages_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3515,7 +3660,7 @@ func (x *ApplicationStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplicationStatus.ProtoReflect.Descriptor instead.
 func (*ApplicationStatus) Descriptor() ([]byte, []int) {
-	return file_messages_proto_rawDescGZIP(), []int{46}
+	return file_messages_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ApplicationStatus) GetAppId() string {
@@ -3558,6 +3703,111 @@ func (x *ApplicationStatus) GetAdopted() bool {
 		return x.Adopted
 	}
 	return false
+}
+
+// ExcludeWorkers is an operator's word: workers that match a pattern get no partitions, until included again.
+type ExcludeWorkers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pattern       string                 `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`  // of a worker's id or host, with * and ?
+	Include       bool                   `protobuf:"varint,2,opt,name=include,proto3" json:"include,omitempty"` // takes the pattern back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExcludeWorkers) Reset() {
+	*x = ExcludeWorkers{}
+	mi := &file_messages_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExcludeWorkers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExcludeWorkers) ProtoMessage() {}
+
+func (x *ExcludeWorkers) ProtoReflect() protoreflect.Message {
+	mi := &file_messages_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExcludeWorkers.ProtoReflect.Descriptor instead.
+func (*ExcludeWorkers) Descriptor() ([]byte, []int) {
+	return file_messages_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ExcludeWorkers) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *ExcludeWorkers) GetInclude() bool {
+	if x != nil {
+		return x.Include
+	}
+	return false
+}
+
+type ExcludeWorkersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Patterns      []string               `protobuf:"bytes,1,rep,name=patterns,proto3" json:"patterns,omitempty"` // that are in force now
+	Workers       []string               `protobuf:"bytes,2,rep,name=workers,proto3" json:"workers,omitempty"`   // that they match
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExcludeWorkersResponse) Reset() {
+	*x = ExcludeWorkersResponse{}
+	mi := &file_messages_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExcludeWorkersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExcludeWorkersResponse) ProtoMessage() {}
+
+func (x *ExcludeWorkersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_messages_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExcludeWorkersResponse.ProtoReflect.Descriptor instead.
+func (*ExcludeWorkersResponse) Descriptor() ([]byte, []int) {
+	return file_messages_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ExcludeWorkersResponse) GetPatterns() []string {
+	if x != nil {
+		return x.Patterns
+	}
+	return nil
+}
+
+func (x *ExcludeWorkersResponse) GetWorkers() []string {
+	if x != nil {
+		return x.Workers
+	}
+	return nil
 }
 
 var File_messages_proto protoreflect.FileDescriptor
@@ -3886,12 +4136,26 @@ const file_messages_proto_rawDesc = "" +
 	"registered\x18\x02 \x01(\bR\n" +
 	"registered\x12-\n" +
 	"\x12master_incarnation\x18d \x01(\tR\x11masterIncarnation\"\x0f\n" +
-	"\rStatusRequest\"\xc7\x01\n" +
+	"\rStatusRequest\"\xc1\x02\n" +
 	"\x0eStatusResponse\x12'\n" +
 	"\aworkers\x18\x01 \x03(\v2\r.WorkerStatusR\aworkers\x126\n" +
 	"\fapplications\x18\x02 \x03(\v2\x12.ApplicationStatusR\fapplications\x12-\n" +
 	"\x12master_incarnation\x18\x03 \x01(\tR\x11masterIncarnation\x12%\n" +
-	"\x0estarted_millis\x18\x04 \x01(\x03R\rstartedMillis\"\xbe\x01\n" +
+	"\x0estarted_millis\x18\x04 \x01(\x03R\rstartedMillis\x12(\n" +
+	"\brefusals\x18\x05 \x03(\v2\f.SlotRefusalR\brefusals\x12+\n" +
+	"\x11excluded_patterns\x18\x06 \x03(\tR\x10excludedPatterns\x12!\n" +
+	"\x05users\x18\a \x03(\v2\v.UserStatusR\x05users\"e\n" +
+	"\vSlotRefusal\x12\x1f\n" +
+	"\vshuffle_key\x18\x01 \x01(\tR\n" +
+	"shuffleKey\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"age_millis\x18\x03 \x01(\x03R\tageMillis\"L\n" +
+	"\n" +
+	"UserStatus\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x03R\x05limit\"\xbe\x01\n" +
 	"\fWorkerStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -3905,7 +4169,13 @@ const file_messages_proto_rawDesc = "" +
 	"\bshuffles\x18\x03 \x01(\x05R\bshuffles\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x120\n" +
 	"\x14heartbeat_age_millis\x18\x05 \x01(\x03R\x12heartbeatAgeMillis\x12\x18\n" +
-	"\aadopted\x18\x06 \x01(\bR\aadoptedB.Z,github.com/sluicedata/sluice/shuffle/wire/pbb\x06proto3"
+	"\aadopted\x18\x06 \x01(\bR\aadopted\"D\n" +
+	"\x0eExcludeWorkers\x12\x18\n" +
+	"\apattern\x18\x01 \x01(\tR\apattern\x12\x18\n" +
+	"\ainclude\x18\x02 \x01(\bR\ainclude\"N\n" +
+	"\x16ExcludeWorkersResponse\x12\x1a\n" +
+	"\bpatterns\x18\x01 \x03(\tR\bpatterns\x12\x18\n" +
+	"\aworkers\x18\x02 \x03(\tR\aworkersB.Z,github.com/sluicedata/sluice/shuffle/wire/pbb\x06proto3"
 
 var (
 	file_messages_proto_rawDescOnce sync.Once
@@ -3920,7 +4190,7 @@ func file_messages_proto_rawDescGZIP() []byte {
 }
 
 var file_messages_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_messages_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_messages_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_messages_proto_goTypes = []any{
 	(PartitionLocation_Mode)(0),              // 0: PartitionLocation.Mode
 	(*StorageInfo)(nil),                      // 1: StorageInfo
@@ -3968,13 +4238,17 @@ var file_messages_proto_goTypes = []any{
 	(*HeartbeatFromWorkerResponse)(nil),      // 43: HeartbeatFromWorkerResponse
 	(*StatusRequest)(nil),                    // 44: StatusRequest
 	(*StatusResponse)(nil),                   // 45: StatusResponse
-	(*WorkerStatus)(nil),                     // 46: WorkerStatus
-	(*ApplicationStatus)(nil),                // 47: ApplicationStatus
-	nil,                                      // 48: RegisterApplicationInfo.ExtraInfoEntry
-	nil,                                      // 49: RequestSlotsResponse.WorkerResourceEntry
-	nil,                                      // 50: CommitFilesResponse.CommittedPrimaryStorageInfosEntry
-	nil,                                      // 51: CommitFilesResponse.CommittedReplicaStorageInfosEntry
-	nil,                                      // 52: CommitFilesResponse.MapIdBitmapEntry
+	(*SlotRefusal)(nil),                      // 46: SlotRefusal
+	(*UserStatus)(nil),                       // 47: UserStatus
+	(*WorkerStatus)(nil),                     // 48: WorkerStatus
+	(*ApplicationStatus)(nil),                // 49: ApplicationStatus
+	(*ExcludeWorkers)(nil),                   // 50: ExcludeWorkers
+	(*ExcludeWorkersResponse)(nil),           // 51: ExcludeWorkersResponse
+	nil,                                      // 52: RegisterApplicationInfo.ExtraInfoEntry
+	nil,                                      // 53: RequestSlotsResponse.WorkerResourceEntry
+	nil,                                      // 54: CommitFilesResponse.CommittedPrimaryStorageInfosEntry
+	nil,                                      // 55: CommitFilesResponse.CommittedReplicaStorageInfosEntry
+	nil,                                      // 56: CommitFilesResponse.MapIdBitmapEntry
 }
 var file_messages_proto_depIdxs = []int32{
 	0,  // 0: PartitionLocation.mode:type_name -> PartitionLocation.Mode
@@ -3986,7 +4260,7 @@ var file_messages_proto_depIdxs = []int32{
 	7,  // 6: PackedPartitionLocations.chunks_offsets:type_name -> ChunkOffsets
 	8,  // 7: PackedPartitionLocationsPair.locations:type_name -> PackedPartitionLocations
 	5,  // 8: RegisterApplicationInfo.user_identifier:type_name -> UserIdentifier
-	48, // 9: RegisterApplicationInfo.extra_info:type_name -> RegisterApplicationInfo.ExtraInfoEntry
+	52, // 9: RegisterApplicationInfo.extra_info:type_name -> RegisterApplicationInfo.ExtraInfoEntry
 	4,  // 10: HeartbeatFromApplication.need_checked_worker_list:type_name -> WorkerInfo
 	4,  // 11: HeartbeatFromApplicationResponse.excluded_workers:type_name -> WorkerInfo
 	4,  // 12: HeartbeatFromApplicationResponse.unknown_workers:type_name -> WorkerInfo
@@ -3995,31 +4269,33 @@ var file_messages_proto_depIdxs = []int32{
 	5,  // 15: CheckQuota.user_identifier:type_name -> UserIdentifier
 	5,  // 16: RequestSlots.user_identifier:type_name -> UserIdentifier
 	4,  // 17: RequestSlots.excluded_worker_set:type_name -> WorkerInfo
-	49, // 18: RequestSlotsResponse.worker_resource:type_name -> RequestSlotsResponse.WorkerResourceEntry
+	53, // 18: RequestSlotsResponse.worker_resource:type_name -> RequestSlotsResponse.WorkerResourceEntry
 	2,  // 19: ReserveSlots.primary_locations:type_name -> PartitionLocation
 	2,  // 20: ReserveSlots.replica_locations:type_name -> PartitionLocation
 	5,  // 21: ReserveSlots.user_identifier:type_name -> UserIdentifier
 	9,  // 22: ReserveSlots.partition_locations_pair:type_name -> PackedPartitionLocationsPair
-	50, // 23: CommitFilesResponse.committed_primary_storage_infos:type_name -> CommitFilesResponse.CommittedPrimaryStorageInfosEntry
-	51, // 24: CommitFilesResponse.committed_replica_storage_infos:type_name -> CommitFilesResponse.CommittedReplicaStorageInfosEntry
-	52, // 25: CommitFilesResponse.map_id_bitmap:type_name -> CommitFilesResponse.MapIdBitmapEntry
+	54, // 23: CommitFilesResponse.committed_primary_storage_infos:type_name -> CommitFilesResponse.CommittedPrimaryStorageInfosEntry
+	55, // 24: CommitFilesResponse.committed_replica_storage_infos:type_name -> CommitFilesResponse.CommittedReplicaStorageInfosEntry
+	56, // 25: CommitFilesResponse.map_id_bitmap:type_name -> CommitFilesResponse.MapIdBitmapEntry
 	34, // 26: StreamHandlerOpt.stream_handler:type_name -> StreamHandler
 	35, // 27: OpenStreamListResponse.stream_handler_opt:type_name -> StreamHandlerOpt
 	37, // 28: ChunkFetchRequest.stream_chunk_slice:type_name -> StreamChunkSlice
 	3,  // 29: HeartbeatFromWorker.disks:type_name -> DiskInfo
 	42, // 30: HeartbeatFromWorker.shuffles:type_name -> HeldShuffle
 	5,  // 31: HeldShuffle.user_identifier:type_name -> UserIdentifier
-	46, // 32: StatusResponse.workers:type_name -> WorkerStatus
-	47, // 33: StatusResponse.applications:type_name -> ApplicationStatus
-	41, // 34: WorkerStatus.last:type_name -> HeartbeatFromWorker
-	6,  // 35: RequestSlotsResponse.WorkerResourceEntry.value:type_name -> WorkerResource
-	1,  // 36: CommitFilesResponse.CommittedPrimaryStorageInfosEntry.value:type_name -> StorageInfo
-	1,  // 37: CommitFilesResponse.CommittedReplicaStorageInfosEntry.value:type_name -> StorageInfo
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	48, // 32: StatusResponse.workers:type_name -> WorkerStatus
+	49, // 33: StatusResponse.applications:type_name -> ApplicationStatus
+	46, // 34: StatusResponse.refusals:type_name -> SlotRefusal
+	47, // 35: StatusResponse.users:type_name -> UserStatus
+	41, // 36: WorkerStatus.last:type_name -> HeartbeatFromWorker
+	6,  // 37: RequestSlotsResponse.WorkerResourceEntry.value:type_name -> WorkerResource
+	1,  // 38: CommitFilesResponse.CommittedPrimaryStorageInfosEntry.value:type_name -> StorageInfo
+	1,  // 39: CommitFilesResponse.CommittedReplicaStorageInfosEntry.value:type_name -> StorageInfo
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_messages_proto_init() }
@@ -4033,7 +4309,7 @@ func file_messages_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_messages_proto_rawDesc), len(file_messages_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   52,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
