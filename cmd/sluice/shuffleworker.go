@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluicedata/sluice/gateway/config"
 	"github.com/sluicedata/sluice/shuffle/store"
 	"github.com/sluicedata/sluice/shuffle/tier"
 	"github.com/sluicedata/sluice/shuffle/worker"
@@ -22,16 +23,18 @@ func shuffleWorkerCmd() *cobra.Command {
 		if len(dirs) == 0 {
 			return errors.New("--dir: name at least one directory for the data, on a disk of its own if there is one")
 		}
-		var err error
-		if opt.Store.Memory, err = parseBytes(memory); err != nil {
+		size, err := config.ParseBytes(memory)
+		if err != nil {
 			return fmt.Errorf("--memory: %w", err)
 		}
-		if opt.Store.Memory < 16<<20 {
+		if size < 16<<20 {
 			return fmt.Errorf("--memory %s: a worker needs 16MiB or more", memory)
 		}
-		if opt.Store.Reserve, err = parseBytes(reserve); err != nil {
+		opt.Store.Memory = int64(size)
+		if size, err = config.ParseBytes(reserve); err != nil {
 			return fmt.Errorf("--reserve: %w", err)
 		}
+		opt.Store.Reserve = max(int64(size), 1) // 0 would be the default
 		for _, d := range dirs {
 			if d, err = filepath.Abs(d); err != nil {
 				return err
