@@ -115,8 +115,8 @@ func shuffleLimit(t *testbed.Suite) []Figure {
 		t.Fatalf("start the raw program: %v", err)
 	}
 	address = address[:len(address)-1]
-	one := testbed.StartShuffle(t, testbed.ShuffleOptions{Workers: 1, Dir: filepath.Join(dir, "one")})
-	two := testbed.StartShuffle(t, testbed.ShuffleOptions{Workers: 2, Dir: filepath.Join(dir, "two")})
+	one := testbed.StartShuffle(t, testbed.ShuffleServers{Workers: 1, Dir: filepath.Join(dir, "one")})
+	two := testbed.StartShuffle(t, testbed.ShuffleServers{Workers: 2, Dir: filepath.Join(dir, "two")})
 	spent := func(f func() error, pids ...int) func() float64 {
 		return func() float64 {
 			before := 0.0

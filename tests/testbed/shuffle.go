@@ -24,7 +24,7 @@ type Shuffle struct {
 	Workers []*ShuffleWorker
 	t       T
 	dir     string
-	options ShuffleOptions
+	options ShuffleServers
 }
 
 // ShuffleWorker is one worker. Started again it has the ports and directories it had.
@@ -36,8 +36,8 @@ type ShuffleWorker struct {
 	args []string
 }
 
-// ShuffleOptions say what is started.
-type ShuffleOptions struct {
+// ShuffleServers say what is started.
+type ShuffleServers struct {
 	Workers    int
 	Disks      int      // per worker; 1 if 0
 	Hosts      []string // of the workers; 127.0.0.1 for those that have none
@@ -121,7 +121,7 @@ func FreePorts(t T, host string, n int) []int {
 }
 
 // StartShuffle starts a master and its workers, and waits until it knows them all.
-func StartShuffle(t T, o ShuffleOptions) *Shuffle {
+func StartShuffle(t T, o ShuffleServers) *Shuffle {
 	t.Helper()
 	s := &Shuffle{t: t, dir: o.Dir, options: o}
 	if s.dir == "" {
