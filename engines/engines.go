@@ -47,6 +47,8 @@ type Platform struct {
 	Version string
 	// Closed says that only gateways reach engines there: an engine that asks nobody who they are may run.
 	Closed bool
+	// Shuffle is where engines there exchange rows; nil where executors keep shuffle files themselves.
+	Shuffle *Shuffle
 }
 
 // Launch is what a cluster is to stage and run for one engine or batch, rendered purely from a Spec or Batch: no I/O, no clock.

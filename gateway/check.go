@@ -3,6 +3,12 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/sluicedata/sluice/engines"
 	"github.com/sluicedata/sluice/engines/spark"
@@ -29,8 +35,30 @@ func Check(ctx context.Context, cfg config.Config, tell func(what string, err er
 		if err != nil {
 			say("read its configuration", err)
 		}
+		checkShuffle(ctx, c.Shuffle, say)
 	}
 	return ok
+}
+
+// checkShuffle tries the masters of a shuffle service, and looks for the client's jars on this machine. Engines reach the
+// service, and not the gateway, so that an address that only they can reach is no mistake; but mostly it is one.
+func checkShuffle(ctx context.Context, s config.Shuffle, say func(string, error)) {
+	for _, at := range s.MasterList() {
+		soon, cancel := context.WithTimeout(ctx, 5*time.Second)
+		conn, err := new(net.Dialer).DialContext(soon, "tcp", at)
+		cancel()
+		if err == nil {
+			_ = conn.Close()
+		}
+		say("shuffle master "+at, err)
+	}
+	jars := append([]string{s.Client}, slices.Sorted(maps.Values(s.Clients))...)
+	for _, jar := range slices.Compact(jars) {
+		if strings.HasPrefix(jar, "/") {
+			_, err := os.Stat(jar)
+			say("shuffle client "+jar, err)
+		}
+	}
 }
 
 func checkYARN(ctx context.Context, cfg config.Config, name string, say func(string, error)) error {

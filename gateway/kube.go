@@ -44,7 +44,7 @@ func newKube(cfg config.Config, name string, c config.Cluster, instance string, 
 		images[runtime] = kube.Image{Name: image, Version: cfg.Runtimes[runtime].Version}
 	}
 	return kube.New(kube.Options{
-		Name: name, Instance: instance, API: api, Site: site, Images: images, Ports: ports, MaxDrivers: k.MaxDrivers, Conf: k.Conf, Closed: c.ClosedNetwork,
+		Name: name, Instance: instance, API: api, Site: site, Images: images, Ports: ports, MaxDrivers: k.MaxDrivers, Conf: k.Conf, Closed: c.ClosedNetwork, Shuffle: shuffleOf(name, c),
 		Lease: k.Lease, Logs: kept.Dir(filepath.Join(cfg.DataDir, "logs", name)), Log: log,
 		Kerberos: kerberos, Files: &kube.FileServer{Base: filesURL(cfg, name, access), Secret: secret},
 	}), nil

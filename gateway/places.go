@@ -62,7 +62,7 @@ func newClusters(cfg config.Config, secret []byte, supervise []string, log *slog
 		default:
 			out[name] = local.New(local.Options{
 				Name: name, Dir: cmp.Or(c.Dir, filepath.Join(cfg.DataDir, "clusters", name)), Cores: c.Cores, Lease: cfg.Engine.Lease, Supervise: supervise,
-				Runtime: runtimes.find, Closed: c.ClosedNetwork, Log: log,
+				Runtime: runtimes.find, Closed: c.ClosedNetwork, Shuffle: shuffleOf(name, c), Log: log,
 			})
 		}
 		if err != nil {
@@ -97,7 +97,7 @@ func newYARN(cfg config.Config, name string, c config.Cluster, instance string, 
 	at, err := yarn.New(yarn.Options{
 		Name: name, Instance: instance, Hadoop: h, User: user, Login: login, Shared: cmp.Or(y.SharedDir, "/user/"+user+"/sluice"),
 		Queue: queueOf(y), DriverLabel: y.DriverLabel, ExecutorLabel: y.ExecutorLabel, Conf: y.Conf, Archives: y.Archives,
-		Closed: c.ClosedNetwork, Ready: spark.Ready, Ports: ports, Lease: cfg.Engine.Lease, Logs: kept.Dir(filepath.Join(cfg.DataDir, "logs", name)),
+		Closed: c.ClosedNetwork, Shuffle: shuffleOf(name, c), Ready: spark.Ready, Ports: ports, Lease: cfg.Engine.Lease, Logs: kept.Dir(filepath.Join(cfg.DataDir, "logs", name)),
 		Runtime: func(ctx context.Context, name string, report func(string)) (yarn.Runtime, error) {
 			if uri := y.Archives[cmp.Or(name, config.DefaultRuntime)]; uri != "" {
 				return yarn.Runtime{Archive: uri, Version: rts[name].Version}, nil
@@ -111,6 +111,19 @@ func newYARN(cfg config.Config, name string, c config.Cluster, instance string, 
 		return nil, fmt.Errorf("clusters.%s.yarn: %w", name, err)
 	}
 	return at, nil
+}
+
+// shuffleOf says which shuffle service a runtime of a cluster uses; nil is none.
+func shuffleOf(name string, c config.Cluster) func(runtime string) *engines.Shuffle {
+	return func(runtime string) *engines.Shuffle {
+		s := c.Shuffle
+		jar, key := s.ClientOf(runtime)
+		if masters := s.MasterList(); len(masters) > 0 && jar != config.NoClient {
+			return &engines.Shuffle{Masters: masters, Jar: jar, Client: strings.TrimPrefix(jar, "local://"), Key: "clusters." + name + ".shuffle." + key,
+				Replicate: s.Replicate, Fallback: s.Fallback == "auto"}
+		}
+		return nil
+	}
 }
 
 // queueOf is the queue of those who name none.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -28,16 +27,17 @@ type Options struct {
 	Name       string
 	Instance   string // a label that all pods of this instance of ours carry, and nobody else's
 	API        API
-	Site       Site              // what all drivers have alike
-	Images     map[string]Image  // by runtime; "" is the default one
-	Ports      engines.Ports     // drivers' ports with host networking
-	MaxDrivers int               // engines and batches at a time in the namespace; 0 is any number
-	Conf       map[string]string // settings of the place: metastore, warehouse
-	Closed     bool              // only gateways reach engines there
-	Lease      time.Duration     // an engine that is not renewed for so long ends
-	Logs       kept.Dir          // for what pods leave
-	Files      *FileServer       // serves batches' files; nil where there is none
-	Kerberos   *Kerberos         // nil where HDFS believes everybody, or there is none
+	Site       Site                                  // what all drivers have alike
+	Images     map[string]Image                      // by runtime; "" is the default one
+	Ports      engines.Ports                         // drivers' ports with host networking
+	MaxDrivers int                                   // engines and batches at a time in the namespace; 0 is any number
+	Conf       map[string]string                     // settings of the place: metastore, warehouse
+	Closed     bool                                  // only gateways reach engines there
+	Shuffle    func(runtime string) *engines.Shuffle // the remote shuffle service for a runtime; nil, or what gives nil, is none
+	Lease      time.Duration                         // an engine that is not renewed for so long ends
+	Logs       kept.Dir                              // for what pods leave
+	Files      *FileServer                           // serves batches' files; nil where there is none
+	Kerberos   *Kerberos                             // nil where HDFS believes everybody, or there is none
 	Log        *slog.Logger
 }
 
@@ -93,7 +93,11 @@ func (c *Cluster) Platform(_ context.Context, runtime string, _ func(string)) (e
 		version = m[1] // what the image says of itself
 	}
 	conf := merged(c.opt.Conf, map[string]string{imageKey: image.Name})
-	return engines.Platform{Version: version, Home: "/opt/spark", Closed: c.opt.Closed, Conf: conf}, nil
+	p := engines.Platform{Version: version, Home: "/opt/spark", Closed: c.opt.Closed, Conf: conf}
+	if c.opt.Shuffle != nil {
+		p.Shuffle = c.opt.Shuffle(runtime) // whose jar is in the image, or in a volume of the templates
+	}
+	return p, nil
 }
 
 // imageKey is Spark's own setting for the image.
@@ -399,47 +403,6 @@ func (c *Cluster) Log(ctx context.Context, tag engines.Tag, n int) (string, erro
 		return "", fmt.Errorf("cluster %s has no log of %s: %w", c.opt.Name, tag, err)
 	}
 	return text[max(0, len(text)-n):], nil
-}
-
-// logEnd is how much of a driver's log is kept past its pod's end.
-const logEnd = 64 << 10
-
-// logLines are how many lines of it are asked for: the API gives lines of the end, or bytes of the beginning.
-const logLines = 10_000
-
-// tail keeps the end of what is written to it.
-type tail struct{ text []byte }
-
-// Write implements io.Writer.
-func (t *tail) Write(p []byte) (int, error) {
-	t.text = append(t.text, p...)
-	if over := len(t.text) - logEnd; over > logEnd { // seldom, so that little is moved
-		t.text = append([]byte(nil), t.text[over:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) bytes() []byte { return t.text[max(0, len(t.text)-logEnd):] }
-
-// readLog reads the end of a driver's log, which is there as long as its pod.
-func (c *Cluster) readLog(ctx context.Context, pod string) (string, error) {
-	o := &corev1.PodLogOptions{Container: driverContainer, TailLines: new(int64(logLines))}
-	r, err := c.opt.API.PodLog(ctx, pod, o)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = r.Close() }()
-	var end tail
-	if _, err = io.Copy(&end, r); err != nil {
-		return "", err
-	}
-	text := string(end.bytes())
-	for _, sorry := range []string{"failed to try resolving symlinks in path ", "unable to retrieve container logs for "} {
-		if strings.HasPrefix(text, sorry) { // a kubelet that has deleted the log says so with 200 OK
-			return "", errors.New(strings.TrimSpace(text))
-		}
-	}
-	return text, nil
 }
 
 // Files serves the files of batches to their drivers.

@@ -324,7 +324,9 @@ func driverEnv(env []corev1.EnvVar, l engines.Launch, site Site) []corev1.EnvVar
 	}
 	ofField("SPARK_DRIVER_BIND_ADDRESS", "status.podIP")
 	if site.HostNetwork { // the pod's name is its node's, and that need not be one that resolves
-		ofField("SPARK_LOCAL_IP", "status.podIP")
+		for _, name := range localIPs(l) {
+			ofField(name, "status.podIP")
+		}
 	}
 	plain("SPARK_APPLICATION_ID", appID(l.Tag))
 	plain("SPARK_LOCAL_DIRS", localDir)
@@ -354,6 +356,15 @@ func driverEnv(env []corev1.EnvVar, l engines.Launch, site Site) []corev1.EnvVar
 	return env
 }
 
+// localIPs are the variables that tell Spark, and the client of a shuffle service, which address is theirs.
+func localIPs(l engines.Launch) []string {
+	names := []string{"SPARK_LOCAL_IP"}
+	if l.Conf["spark.celeborn.master.endpoints"] != "" {
+		names = append(names, "CELEBORN_LOCAL_IP")
+	}
+	return names
+}
+
 // literal keeps the kubelet from expanding $(NAME) in an argument or a value.
 func literal(text string) string { return strings.ReplaceAll(text, "$(", "$$(") }
 
@@ -380,7 +391,9 @@ func executorTemplate(l engines.Launch, site Site) (string, error) {
 	site.Evictable.prefer(&spec)
 	site.Executor.place(&spec, executorPatience)
 	if site.HostNetwork {
-		c.Env = append(c.Env, corev1.EnvVar{Name: "SPARK_LOCAL_IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status.podIP"}}})
+		for _, name := range localIPs(l) {
+			c.Env = append(c.Env, corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status.podIP"}}})
+		}
 		c.Env = append(c.Env, executorPortEnv(site.ExecutorPorts)...)
 	}
 	if site.PullPolicy != "" {

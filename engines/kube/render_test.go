@@ -82,6 +82,15 @@ func TestEngine(t *testing.T) {
 	}
 }
 
+// With a shuffle service nothing is kept on executors: they have nothing to move away, and may go at any time.
+func TestShuffle(t *testing.T) {
+	l, err := spark.Driver{}.Plan(engines.Spec{ID: "5a01e0de-41", User: "ann", Name: "sluice ann", Memory: "2g", Token: "s3cret"},
+		engines.Platform{Version: "3.5.7", Closed: true, Home: "/opt/spark", Conf: map[string]string{imageKey: "registry/spark:3.5.7"},
+			Shuffle: &engines.Shuffle{Masters: []string{"m1:9097"}, Client: "/opt/celeborn/client.jar", Replicate: true}})
+	require.NoError(t, err)
+	golden(t, "engine-3.5.7-shuffle", rendered(t, l, testSite("3.5.7", true)))
+}
+
 // With Kerberos the token is in the Secret alone, and every JVM knows a realm.
 func TestKerberos(t *testing.T) {
 	s := testSite("4.3.0", true)

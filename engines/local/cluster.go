@@ -37,7 +37,9 @@ type Options struct {
 	Runtime func(ctx context.Context, name string, report func(string)) (Runtime, error)
 	// Closed says that only this gateway reaches the ports of this machine.
 	Closed bool
-	Log    *slog.Logger
+	// Shuffle is the remote shuffle service for a runtime; nil, or what gives nil, is none.
+	Shuffle func(runtime string) *engines.Shuffle
+	Log     *slog.Logger
 }
 
 // Runtime is the software of an engine on this machine.
@@ -92,11 +94,15 @@ func (c *Cluster) Platform(ctx context.Context, runtime string, report func(stri
 	if err != nil {
 		return engines.Platform{}, err
 	}
+	shuffle, err := c.shuffle(runtime)
+	if err != nil {
+		return engines.Platform{}, err
+	}
 	cores := "*"
 	if c.opt.Cores > 0 {
 		cores = strconv.Itoa(c.opt.Cores)
 	}
-	return engines.Platform{Home: rt.Home, Java: rt.Java, Version: rt.Version, Closed: c.opt.Closed, Conf: map[string]string{
+	return engines.Platform{Home: rt.Home, Java: rt.Java, Version: rt.Version, Closed: c.opt.Closed, Shuffle: shuffle, Conf: map[string]string{
 		"spark.master":                       "local[" + cores + "]",
 		"spark.driver.host":                  "127.0.0.1",
 		"spark.driver.bindAddress":           "127.0.0.1",
@@ -108,6 +114,24 @@ func (c *Cluster) Platform(ctx context.Context, runtime string, report func(stri
 		"spark.hadoop.hive.metastore.uris":            uri,
 		"spark.hadoop.fs.permissions.umask-mode":      "077",
 	}}, nil
+}
+
+// shuffle is the service for a runtime, whose client's jar is on this machine: a JVM says nothing of a class path that leads
+// nowhere.
+func (c *Cluster) shuffle(runtime string) (*engines.Shuffle, error) {
+	if c.opt.Shuffle == nil {
+		return nil, nil
+	}
+	s := c.opt.Shuffle(runtime)
+	if s == nil {
+		return nil, nil
+	}
+	if info, err := os.Stat(s.Client); err != nil {
+		return nil, fmt.Errorf("%s: %w: put the client's jar there, or correct the name", s.Key, err)
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %s is no file: name the client's jar", s.Key, s.Client)
+	}
+	return s, nil
 }
 
 func (c *Cluster) warehouse() string { return filepath.Join(c.opt.Dir, "warehouse") }

@@ -3,7 +3,6 @@ package spark
 import (
 	_ "embed"
 	"fmt"
-	"maps"
 	"net/url"
 	"path"
 	"regexp"
@@ -43,8 +42,8 @@ func (Driver) PlanBatch(b engines.Batch, p engines.Platform) (engines.Launch, er
 		Name:       b.Name,
 		Memory:     memory,
 		Java:       p.Java,
-		JVMOptions: options(memory, conf),
-		ClassPath:  []string{p.Home + "/jars/*"},
+		JVMOptions: append(options(memory, conf), shuffleOptions(b.User, p)...),
+		ClassPath:  classPath(p),
 		MainClass:  b.Class,
 		Args:       b.Args,
 		Conf:       conf,
@@ -54,6 +53,7 @@ func (Driver) PlanBatch(b engines.Batch, p engines.Platform) (engines.Launch, er
 	if b.User != "" {
 		l.Env[userEnv] = b.User
 	}
+	shuffleEnv(l.Env, p)
 	return l, setProgram(&l, b)
 }
 
@@ -227,7 +227,7 @@ var ofPlatform = []string{"spark.master", "spark.submit.", "spark.yarn.", "spark
 	"spark.app.id", "spark.driver.host", "spark.driver.bindAddress", "spark.sluice."}
 
 // ofCluster are the same of an engine, which names no files.
-var ofCluster = []string{"spark.yarn.", "spark.kubernetes.", "spark.kerberos."}
+var ofCluster = []string{"spark.yarn.", "spark.kubernetes.", "spark.kerberos.", "spark.sluice."}
 
 // ofUser are exceptions from them.
 var ofUser = []string{"spark.yarn.appMasterEnv.", "spark.yarn.am.waitTime", "spark.yarn.max.executor.failures",
@@ -262,7 +262,9 @@ func batchConf(b engines.Batch, p engines.Platform) (map[string]string, error) {
 			conf[k] = v
 		}
 	}
-	maps.Copy(conf, p.Conf)
+	if err := placed(conf, b.User, p); err != nil {
+		return nil, err
+	}
 	conf["spark.app.name"] = b.Name
 	return conf, nil
 }

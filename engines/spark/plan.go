@@ -117,7 +117,10 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 	delete(conf, "spark.connect.authenticate.token")
 	delete(conf, "spark.connect.grpc.interceptor.classes")
 	conf["spark.connect.grpc.binding.port"] = "0"
-	maps.Copy(conf, p.Conf)
+	if err := placed(conf, spec.User, p); err != nil {
+		return engines.Launch{}, fmt.Errorf("plan a Spark engine: %w", err)
+	}
+	shuffleEnv(env, p)
 	conf["spark.app.name"] = spec.Name
 	conf[tagKey] = spec.ID
 
@@ -127,8 +130,8 @@ func (Driver) Plan(spec engines.Spec, p engines.Platform) (engines.Launch, error
 		Name:       spec.Name,
 		Memory:     memory,
 		Java:       p.Java,
-		JVMOptions: options(memory, conf),
-		ClassPath:  []string{p.Home + "/jars/*"},
+		JVMOptions: append(options(memory, conf), shuffleOptions(spec.User, p)...),
+		ClassPath:  classPath(p),
 		MainClass:  mainClass,
 		Conf:       conf,
 		Env:        env,

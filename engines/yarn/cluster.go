@@ -33,15 +33,17 @@ type Options struct {
 	ExecutorLabel string
 	Conf          map[string]string // settings of the place: metastore, warehouse
 	Closed        bool              // only gateways reach engines there
-	Ready         string            // regular expression of the line in which an engine says where it listens; group 1 is host:port
-	Lease         time.Duration     // YARN ends an engine that is not renewed for so long
-	Ports         engines.Ports     // where engines listen; none lets each find a free port
-	Grace         time.Duration     // for how long a submission may take to arrive, until its files are taken for left over
-	Poll          time.Duration     // between two looks at how much room there is; 0 is 3 s
-	Logs          kept.Dir          // for the logs of drivers that have ended
-	Archives      map[string]string // by runtime: hdfs://…, Spark's jars, which are there already
-	Runtime       func(ctx context.Context, name string, report func(string)) (Runtime, error)
-	Log           *slog.Logger
+	// Shuffle is the remote shuffle service for a runtime; nil, or what gives nil, is none.
+	Shuffle  func(runtime string) *engines.Shuffle
+	Ready    string            // regular expression of the line in which an engine says where it listens; group 1 is host:port
+	Lease    time.Duration     // YARN ends an engine that is not renewed for so long
+	Ports    engines.Ports     // where engines listen; none lets each find a free port
+	Grace    time.Duration     // for how long a submission may take to arrive, until its files are taken for left over
+	Poll     time.Duration     // between two looks at how much room there is; 0 is 3 s
+	Logs     kept.Dir          // for the logs of drivers that have ended
+	Archives map[string]string // by runtime: hdfs://…, Spark's jars, which are there already
+	Runtime  func(ctx context.Context, name string, report func(string)) (Runtime, error)
+	Log      *slog.Logger
 }
 
 // Runtime is a Spark: a distribution on this machine, whose jars are uploaded, or an archive on HDFS.
@@ -62,7 +64,7 @@ type Cluster struct {
 
 	mu       sync.Mutex
 	apps     map[engines.Tag]*app
-	libs     map[string]Resource // by the runtime's directory
+	libs     map[string]Resource // by the runtime's directory, or the shuffle client's file
 	watchers engines.Watchers
 }
 
@@ -102,7 +104,11 @@ func (c *Cluster) Platform(ctx context.Context, runtime string, report func(stri
 		conf = map[string]string{}
 	}
 	conf[archiveKey] = archive
-	return engines.Platform{Version: rt.Version, Closed: c.opt.Closed, Conf: conf}, nil
+	shuffle, err := c.shuffle(ctx, runtime, conf, report)
+	if err != nil {
+		return engines.Platform{}, err
+	}
+	return engines.Platform{Version: rt.Version, Closed: c.opt.Closed, Conf: conf, Shuffle: shuffle}, nil
 }
 
 // archiveKey is Spark's own setting for its jars.

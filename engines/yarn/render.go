@@ -143,7 +143,7 @@ func submission(l engines.Launch, site Site, id, staging string, conf Resource) 
 		return application{}, err
 	}
 	env := map[string]string{
-		"CLASSPATH":              "{{PWD}}<CPS>{{PWD}}/" + confLink + "<CPS>{{PWD}}/" + libsLink + "/*<CPS>{{PWD}}/" + confLink + "/" + hadoopConfDir,
+		"CLASSPATH":              extraClassPath(l) + "{{PWD}}<CPS>{{PWD}}/" + confLink + "<CPS>{{PWD}}/" + libsLink + "/*<CPS>{{PWD}}/" + confLink + "/" + hadoopConfDir,
 		"SPARK_YARN_STAGING_DIR": staging,
 		"SPARK_USER":             l.User,
 		"SPARK_PREFER_IPV6":      "false",
@@ -175,6 +175,22 @@ func submission(l engines.Launch, site Site, id, staging string, conf Resource) 
 			Credentials: credentialsOf(site.Tokens),
 		},
 	}, nil
+}
+
+// extraClassPath is what stands in front of a driver's class path, as in Spark's own submissions. What has no directory is in
+// the container's.
+func extraClassPath(l engines.Launch) string {
+	var out string
+	for _, e := range strings.Split(l.Conf["spark.driver.extraClassPath"], ":") {
+		switch {
+		case e == "":
+		case strings.ContainsAny(e[:1], "/${"):
+			out += e + "<CPS>"
+		default:
+			out += "{{PWD}}/" + e + "<CPS>"
+		}
+	}
+	return out
 }
 
 // viewers is an access list of Hadoop's: users with commas between them.

@@ -135,7 +135,7 @@ func copyFile(w io.Writer, name string) error {
 	return err
 }
 
-// share puts an archive into a directory once, where everybody may read it: others see it when it is whole.
+// share puts a file into a directory once, where everybody may read it: others see it when it is whole.
 func (f *files) share(ctx context.Context, dir, name string, fill func(io.Writer) error) (Resource, error) {
 	at := path.Join(dir, name)
 	if _, err := f.Stat(at); errors.Is(err, fs.ErrNotExist) {
@@ -156,7 +156,5 @@ func (f *files) share(ctx context.Context, dir, name string, fill func(io.Writer
 	} else if err != nil {
 		return Resource{}, err
 	}
-	r, err := f.resource(libsLink, at)
-	r.Archive, r.Public = true, true
-	return r, err
+	return f.resource("", at)
 }

@@ -84,6 +84,15 @@ func (c *Cluster) stage(ctx context.Context, l engines.Launch, id string) (appli
 		return application{}, err
 	}
 	libs.Archive, libs.Public = true, true
+	shared := []Resource{libs}
+	if l.Conf[clientKey] != "" {
+		client, err := f.shuffleClient(l.Conf[clientKey], l.User)
+		if err != nil {
+			c.forgetLibs()
+			return application{}, err
+		}
+		shared = append(shared, client)
+	}
 	home := path.Join("/user", l.User)
 	dir := path.Join(home, ".sparkStaging", id)
 	brought, err := f.bring(ctx, dir, l.User, l.Program)
@@ -91,7 +100,7 @@ func (c *Cluster) stage(ctx context.Context, l engines.Launch, id string) (appli
 		return application{}, err
 	}
 	site := Site{Queue: cmp.Or(l.Conf["spark.yarn.queue"], c.opt.Queue), DriverLabel: c.opt.DriverLabel, ExecutorLabel: c.opt.ExecutorLabel, Viewer: c.opt.User,
-		Tags: []string{c.opt.Instance, markOf(l)}, Resources: append([]Resource{libs}, brought...), HadoopConf: c.opt.Hadoop.Files}
+		Tags: []string{c.opt.Instance, markOf(l)}, Resources: append(shared, brought...), HadoopConf: c.opt.Hadoop.Files}
 	if l.Program == nil {
 		site.Port = c.port(l.Tag)
 	}

@@ -187,6 +187,7 @@ type Cluster struct {
 	Dir           string     `koanf:"dir" help:"Directory of a local cluster; gateways on one machine that share it and the store share its engines. Empty: in data_dir."`
 	YARN          YARN       `koanf:"yarn"`
 	Kubernetes    Kubernetes `koanf:"kubernetes"`
+	Shuffle       Shuffle    `koanf:"shuffle"`
 }
 
 // Kubernetes is where a cluster of kind kubernetes is, and how its engines are placed.
@@ -229,7 +230,8 @@ type Kubernetes struct {
 func NewCluster() Cluster {
 	return Cluster{YARN: YARN{Conf: map[string]string{}, Archives: map[string]string{}}, Kubernetes: Kubernetes{ServiceAccount: "sluice-driver", HostNetwork: true,
 		Ports: "24000-24999", Evictable: "sluice/evictable", QoS: "burstable", MaxExecutors: 20, MaxDrivers: 50, Lease: 30 * time.Minute,
-		Images: map[string]string{}, Conf: map[string]string{}}}
+		Images: map[string]string{}, Conf: map[string]string{}},
+		Shuffle: Shuffle{Clients: map[string]string{}, Replicate: true, Fallback: "never"}}
 }
 
 func localCluster() Cluster {

@@ -357,7 +357,7 @@ func TestParseBytes(t *testing.T) {
 
 // placed is a cluster whose other kinds have their defaults, as those of a file have.
 func placed(c Cluster) Cluster {
-	c.Kubernetes = NewCluster().Kubernetes
+	c.Kubernetes, c.Shuffle = NewCluster().Kubernetes, NewCluster().Shuffle
 	return c
 }
 

@@ -106,6 +106,9 @@ func (c *Config) expand() (err error) {
 				return err
 			}
 		}
+		if cl.Shuffle, err = cl.Shuffle.expand(); err != nil {
+			return err
+		}
 		c.Clusters[name] = cl
 	}
 	return nil

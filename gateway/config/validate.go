@@ -122,6 +122,7 @@ func (c Cluster) validate(path string, runtimes map[string]Runtime, wrong compla
 	case "kubernetes":
 		c.Kubernetes.validate(path+".kubernetes", runtimes, wrong)
 	}
+	c.Shuffle.validate(path+".shuffle", c.Kind, runtimes, wrong)
 }
 
 func (k Kubernetes) validate(path string, runtimes map[string]Runtime, wrong complaint) {
