@@ -119,7 +119,7 @@ func TestConnectionEndIsSeen(t *testing.T) {
 // TestEarlierConnectionEnds: a worker that has come back over another connection is not concerned.
 func TestEarlierConnectionEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := bubble(Options{})
+		s := bubble()
 		beatOver := func(ctx context.Context) {
 			payload, err := proto.Marshal(beat(0))
 			require.NoError(t, err)
@@ -260,7 +260,7 @@ func requireSlots(t *testing.T, form wire.Form, body []byte) {
 }
 
 // bubble is a server without sockets, in the time of a test.
-func bubble(opt Options) *Server { return NewServer(opt, slog.New(slog.DiscardHandler)) }
+func bubble() *Server { return NewServer(Options{}, slog.New(slog.DiscardHandler)) }
 
 func call[M proto.Message](t *testing.T, s *Server, kind wire.MessageType, m proto.Message, into M) M {
 	t.Helper()
@@ -275,7 +275,7 @@ func call[M proto.Message](t *testing.T, s *Server, kind wire.MessageType, m pro
 // TestWaitsForWorkers: a job that starts together with the workers, or meets a master that has just started, is not turned away.
 func TestWaitsForWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, start := bubble(Options{}), time.Now()
+		s, start := bubble(), time.Now()
 		slots := make(chan *pb.RequestSlotsResponse, 1)
 		there := make(chan bool, 1)
 		go func() {
@@ -299,7 +299,7 @@ func TestWaitsForWorkers(t *testing.T) {
 // TestWaitsNotForEver: without workers a driver learns of it in time to do without, and at once when none can be expected.
 func TestWaitsNotForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, start := bubble(Options{}), time.Now()
+		s, start := bubble(), time.Now()
 		require.False(t, call(t, s, wire.CheckWorkersAvailable, &pb.StatusRequest{}, &pb.CheckWorkersAvailableResponse{}).Available)
 		require.Equal(t, 10*time.Second, time.Since(start))
 		require.EqualValues(t, wire.SlotNotAvailable, call(t, s, wire.RequestSlots, ask("a", 0, 2), &pb.RequestSlotsResponse{}).Status)
@@ -316,7 +316,7 @@ func TestWaitsNotForEver(t *testing.T) {
 
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, _, err := bubble(Options{}).handle(ctx, wire.CheckWorkersAvailable, nil)
+		_, _, err := bubble().handle(ctx, wire.CheckWorkersAvailable, nil)
 		require.ErrorIs(t, err, context.Canceled)
 	})
 }
@@ -325,7 +325,7 @@ func TestRunSaysWhichPort(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = ln.Close() }()
-	s := bubble(Options{})
+	s := bubble()
 	require.ErrorContains(t, s.Run(t.Context(), ln.Addr().String(), "127.0.0.1:0"), "listen for drivers and workers (--listen)")
 	require.ErrorContains(t, s.Run(t.Context(), "127.0.0.1:0", ln.Addr().String()), "listen for metrics (--http)")
 }
