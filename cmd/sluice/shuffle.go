@@ -133,15 +133,15 @@ func printShuffleStatus(out io.Writer, s *pb.StatusResponse) error {
 			}
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s ago\t%d\t%s of %s\t%s of %s\t%d\t%s\n", k.Id, k.State, millis(k.HeartbeatAgeMillis), k.Slots, master.Bytes(usable), master.Bytes(total),
-			master.Bytes(k.Last.GetMemoryUsed()), master.Bytes(k.Last.GetMemoryLimit()), k.Last.GetConnections(), k.Reason)
+			master.Bytes(k.Last.GetMemoryUsed()), master.Bytes(k.Last.GetMemoryLimit()), k.Last.GetConnections(), cmp.Or(k.Reason, "-"))
 	}
-	fmt.Fprintln(w, "\nAPPLICATION\tUSER\tSHUFFLES\tHELD\tSEEN\t")
+	fmt.Fprintln(w, "\nAPPLICATION\tUSER\tSHUFFLES\tHELD\tSEEN\tNOTE")
 	for _, a := range s.Applications {
-		note := ""
+		note := "-"
 		if a.Adopted {
-			note = "\tknown from workers only, since this master started"
+			note = "known from workers only, since this master started"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s ago%s\n", a.AppId, cmp.Or(a.User, "not known"), a.Shuffles, master.Bytes(a.Bytes), millis(a.HeartbeatAgeMillis), note)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s ago\t%s\n", a.AppId, cmp.Or(a.User, "not known"), a.Shuffles, master.Bytes(a.Bytes), millis(a.HeartbeatAgeMillis), note)
 	}
 	if len(s.Users) > 0 {
 		fmt.Fprintln(w, "\nUSER\tHOLDS\tOF")

@@ -138,7 +138,7 @@ func TestPausedMaster(t *testing.T) {
 	now := pass(s, t0, time.Second, nil).Add(time.Hour)
 	require.Equal(t, "0 0", fmt.Sprint(s.RequestSlots(now, ask("b", 0, 1)).Status, s.RequestSlots(now, ask("b", 1, 1, replicated)).Status))
 	s.Tick(now)
-	require.Equal(t, stateAvailable, stateOf(s, now, 0).State)
+	require.Equal(t, stateAvailable, first(s, now).State)
 	require.Empty(t, expired(s, now, 0, holds("a", 0, 1)))
 	require.Contains(t, events, "paused")
 	now = pass(s, now, 301*time.Second, nil)

@@ -38,11 +38,10 @@ type simWorker struct {
 }
 
 type driver struct {
-	id     string
-	spoke  time.Time
-	over   bool           // it said so, or crashed
-	needs  map[int32]bool // shuffles that it has and did not unregister
-	closed bool           // it was over and came to be told so
+	id    string
+	spoke time.Time
+	over  bool           // it said so, or crashed
+	needs map[int32]bool // shuffles that it has and did not unregister
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
@@ -322,5 +321,6 @@ func TestDeterministic(t *testing.T) {
 		}
 		return fmt.Sprint(w.s.Status(w.now), w.s.Counts())
 	}
-	require.True(t, run() == run())
+	first, second := run(), run()
+	require.True(t, first == second)
 }

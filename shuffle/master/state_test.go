@@ -57,9 +57,10 @@ func ask(app string, shuffle int32, n int, change ...func(*pb.RequestSlots)) *pb
 
 func replicated(m *pb.RequestSlots) { m.ShouldReplicate = true }
 
-func stateOf(s *State, now time.Time, i int) *pb.WorkerStatus {
+// first is what the master says of worker 0.
+func first(s *State, now time.Time) *pb.WorkerStatus {
 	for _, w := range s.Status(now).Workers {
-		if w.Id == idOf(beat(i)).String() {
+		if w.Id == idOf(beat(0)).String() {
 			return w
 		}
 	}
@@ -126,7 +127,7 @@ func TestStanding(t *testing.T) {
 		for now := t0; now.Before(t0.Add(c.after)); now = now.Add(time.Second) {
 			s.Tick(now)
 		}
-		w := stateOf(s, t0.Add(c.after), 0)
+		w := first(s, t0.Add(c.after))
 		require.Equal(t, c.state, w.State, name)
 		require.Equal(t, c.why, w.Reason, name)
 	}
@@ -135,28 +136,28 @@ func TestStanding(t *testing.T) {
 func TestConnectionEnds(t *testing.T) {
 	s := workers(2, Options{})
 	s.WorkerGone(t0, idOf(beat(0)), "another")
-	require.Equal(t, stateAvailable, stateOf(s, t0, 0).State, "an earlier incarnation's connection")
+	require.Equal(t, stateAvailable, first(s, t0).State, "an earlier incarnation's connection")
 	s.WorkerGone(t0, idOf(beat(0)), "first")
-	require.Equal(t, stateSilent, stateOf(s, t0, 0).State)
+	require.Equal(t, stateSilent, first(s, t0).State)
 	require.Equal(t, []string{"w0"}, hosts(heartbeat(s, t0, "a").ExcludedWorkers), "a driver looks elsewhere")
 	require.Len(t, s.RequestSlots(t0, ask("a", 0, 4)).WorkerResource, 1)
 	s.WorkerHeartbeat(t0.Add(time.Second), beat(0))
-	require.Equal(t, stateAvailable, stateOf(s, t0.Add(time.Second), 0).State)
+	require.Equal(t, stateAvailable, first(s, t0.Add(time.Second)).State)
 }
 
 func TestRestartedWorkerHoldsNothing(t *testing.T) {
 	s := workers(1, Options{})
 	s.RequestSlots(t0, ask("a", 0, 10))
 	s.WorkerHeartbeat(t0, beat(0, holds("a", 1, 5)))
-	require.EqualValues(t, 11, stateOf(s, t0, 0).Slots)
+	require.EqualValues(t, 11, first(s, t0).Slots)
 	second := func(hb *pb.HeartbeatFromWorker) { hb.Incarnation = "second" }
 	require.True(t, s.WorkerHeartbeat(t0, beat(0, second)).Registered)
-	require.EqualValues(t, 0, stateOf(s, t0, 0).Slots)
+	require.EqualValues(t, 0, first(s, t0).Slots)
 	require.EqualValues(t, 0, s.Status(t0).Applications[0].Bytes)
 	require.False(t, s.WorkerHeartbeat(t0, beat(0)).Registered, "a late word of the first one")
-	require.Equal(t, "second", stateOf(s, t0, 0).Last.Incarnation)
+	require.Equal(t, "second", first(s, t0).Last.Incarnation)
 	s.WorkerGone(t0, idOf(beat(0)), "first")
-	require.Equal(t, stateAvailable, stateOf(s, t0, 0).State)
+	require.Equal(t, stateAvailable, first(s, t0).State)
 }
 
 func TestUnknownWorkers(t *testing.T) {
@@ -193,8 +194,8 @@ func TestExclude(t *testing.T) {
 	require.ErrorContains(t, s.Exclude(t0, ""), "is no pattern of workers")
 	require.NoError(t, s.Exclude(t0, "w0"))
 	require.NoError(t, s.Exclude(t0, "w1:*"))
-	require.Equal(t, stateExcluded, stateOf(s, t0, 0).State)
-	require.Equal(t, "an operator excluded w0; sluice shuffle include takes it back", stateOf(s, t0, 0).Reason)
+	require.Equal(t, stateExcluded, first(s, t0).State)
+	require.Equal(t, "an operator excluded w0; sluice shuffle include takes it back", first(s, t0).Reason)
 	patterns, matched := s.Excluded()
 	require.Equal(t, []string{"nothing*", "w0", "w1:*"}, patterns)
 	require.Equal(t, []string{"w0:1:2:3:4", "w1:1:2:3:4"}, matched)

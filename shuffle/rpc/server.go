@@ -127,7 +127,7 @@ func (s *Server) answer(ctx context.Context, id int64, body []byte) []byte {
 	}
 	handle, there := s.Endpoints[e.Endpoint]
 	if !there {
-		return fail(fmt.Errorf("Could not find %s.", e.Endpoint)) //nolint:revive // Celeborn's own words, which clients may look for
+		return fail(fmt.Errorf("Could not find %s.", e.Endpoint)) //nolint:revive,staticcheck // Celeborn's own words, which clients may look for
 	}
 	form, t, payload, err := wire.ParseContent(e.Content)
 	if err != nil {
