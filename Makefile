@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 AREA ?= local
-AREAS := local hs2 runtimes replicas chaos yarn kube
+AREAS := local hs2 runtimes replicas chaos shuffle yarn kube
 SOAK ?= 20m
 VERSION ?= 0.1.0-dev
 BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
@@ -42,7 +42,7 @@ lint:
 	go vet -tags e2e ./...
 	go run $(LINT) run ./...
 
-e2e: build ## real servers and stock clients: AREA=local, hs2, runtimes, replicas, chaos, yarn, kube
+e2e: build ## real servers and stock clients: AREA=local, hs2, runtimes, replicas, chaos, shuffle, yarn, kube
 	go test -count=1 -timeout 30m -tags e2e $(SHORT) ./tests/e2e/$(AREA)/...
 
 soak: build ## 11,000 sessions for SOAK (20m)
