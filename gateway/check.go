@@ -52,7 +52,8 @@ func checkShuffle(ctx context.Context, s config.Shuffle, say func(string, error)
 		}
 		say("shuffle master "+at, err)
 	}
-	jars := append([]string{s.Client}, slices.Sorted(maps.Values(s.Clients))...)
+	jars := append(slices.Collect(maps.Values(s.Clients)), s.Client)
+	slices.Sort(jars)
 	for _, jar := range slices.Compact(jars) {
 		if strings.HasPrefix(jar, "/") {
 			_, err := os.Stat(jar)

@@ -201,9 +201,11 @@ func common(spec *corev1.PodSpec, site Site) {
 		spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(sparkUser), RunAsNonRoot: new(true), FSGroup: new(sparkUser),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}}
 	}
-	for i := range spec.Containers {
-		if c := &spec.Containers[i]; c.SecurityContext == nil {
-			c.SecurityContext = restricted()
+	for _, containers := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range containers {
+			if c := &containers[i]; c.SecurityContext == nil {
+				c.SecurityContext = restricted()
+			}
 		}
 	}
 }

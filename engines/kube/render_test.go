@@ -91,6 +91,38 @@ func TestShuffle(t *testing.T) {
 	golden(t, "engine-3.5.7-shuffle", rendered(t, l, testSite("3.5.7", true)))
 }
 
+// A template may bring the client's jar from an image, to drivers and executors alike.
+func TestTemplateBringsTheShuffleClient(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "client.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(`spec:
+  initContainers:
+  - name: shuffle-client
+    image: celeborn-client:0.7.0
+    command: [cp, /client.jar, /opt/celeborn/client.jar]
+    volumeMounts: [{name: celeborn, mountPath: /opt/celeborn}]
+  containers:
+  - volumeMounts: [{name: celeborn, mountPath: /opt/celeborn}]
+  volumes: [{name: celeborn, emptyDir: {}}]
+`), 0o600))
+	tmpl, err := ReadTemplate(file)
+	require.NoError(t, err)
+	s := testSite("4.3.0", true)
+	s.Driver.Template, s.Executor.Template = tmpl, tmpl
+	driver, err := driverPod(engineLaunch(t, "4.3.0"), s)
+	require.NoError(t, err)
+	text, err := executorTemplate(engineLaunch(t, "4.3.0"), s)
+	require.NoError(t, err)
+	var executor corev1.Pod
+	require.NoError(t, yaml.Unmarshal([]byte(text), &executor))
+	for name, spec := range map[string]corev1.PodSpec{driverContainer: driver.Spec, executorContainer: executor.Spec} {
+		require.Equal(t, name, spec.Containers[0].Name)
+		require.Len(t, spec.InitContainers, 1)
+		require.Equal(t, restricted(), spec.InitContainers[0].SecurityContext, "or a namespace that asks for it lets nothing in")
+		require.Contains(t, spec.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "celeborn", MountPath: "/opt/celeborn"})
+		require.Equal(t, "celeborn", spec.Volumes[0].Name)
+	}
+}
+
 // With Kerberos the token is in the Secret alone, and every JVM knows a realm.
 func TestKerberos(t *testing.T) {
 	s := testSite("4.3.0", true)

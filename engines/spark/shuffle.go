@@ -177,7 +177,7 @@ func failover() map[string]string {
 		"client.requestCommitFiles.retryWait":       "200ms",
 		"client.reserveSlots.maxRetries":            "5",
 		"client.reserveSlots.retryWait":             "200ms",
-		"client.registerShuffle.maxRetries":         "20",
+		"client.registerShuffle.maxRetries":         "30",
 		"client.registerShuffle.retryWait":          "1s",
 		"masterClient.maxRetries":                   "40",
 

@@ -24,13 +24,13 @@ import (
 )
 
 // client is one of the shared cluster, as a gateway has it. Another one of the same instance finds its batches.
-func client(t *testing.T) *yarn.Cluster {
+func client(t *testing.T, change ...func(*yarn.Options)) *yarn.Cluster {
 	t.Helper()
 	h, err := yarn.ReadHadoop(shared.ConfDir)
 	require.NoError(t, err)
 	python, err := exec.CommandContext(t.Context(), "python3", "-c", "import sys; print(sys.executable)").Output()
 	require.NoError(t, err)
-	c, err := yarn.New(yarn.Options{
+	o := yarn.Options{
 		Name: "y", Instance: "sluice-batches", Hadoop: h,
 		User: "sluice", Shared: "/user/sluice/sluice", Queue: "root.etl", Ready: spark.Ready, Lease: time.Minute, Closed: true, Log: slog.Default(),
 		Conf: map[string]string{
@@ -41,7 +41,11 @@ func client(t *testing.T) *yarn.Cluster {
 		Runtime: func(ctx context.Context, version string, report func(string)) (yarn.Runtime, error) {
 			home, err := dist.Install(ctx, version, report)
 			return yarn.Runtime{Home: home, Version: version}, err
-		}})
+		}}
+	for _, f := range change {
+		f(&o)
+	}
+	c, err := yarn.New(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
