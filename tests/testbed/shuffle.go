@@ -48,22 +48,24 @@ type ShuffleServers struct {
 	Dir        string   // for the data; a temporary directory if empty
 	MasterArgs []string
 	WorkerArgs []string
-	Idle       bool // do not wait until the workers are known
+	Idle       bool      // do not wait until the workers are known
+	Islands    []*Island // that the workers run on, rather than here
 }
 
 // Process is a process of the binary under test that is started, killed and started again.
 type Process struct {
-	t     T
-	name  string
-	args  []string
-	cmd   *exec.Cmd
-	log   *lockedBuffer
-	ended chan struct{}
+	t      T
+	name   string
+	island string // network namespace, or empty
+	args   []string
+	cmd    *exec.Cmd
+	log    *lockedBuffer
+	ended  chan struct{}
 }
 
-func startProcess(t T, name string, args ...string) *Process {
+func startProcess(t T, name, island string, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, name: name, args: args, log: &lockedBuffer{}}
+	p := &Process{t: t, name: name, island: island, args: args, log: &lockedBuffer{}}
 	p.Start()
 	t.Cleanup(func() { p.End(syscall.SIGKILL) })
 	return p
@@ -72,7 +74,11 @@ func startProcess(t T, name string, args ...string) *Process {
 // Start starts it, or starts it again.
 func (p *Process) Start() {
 	p.t.Helper()
-	p.cmd = exec.CommandContext(context.Background(), Binary(p.t), p.args...)
+	name, args := Binary(p.t), p.args
+	if p.island != "" { // the command takes this process's place
+		name, args = "ip", append([]string{"netns", "exec", p.island, name}, args...)
+	}
+	p.cmd = exec.CommandContext(context.Background(), name, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
@@ -133,7 +139,11 @@ func StartShuffle(t T, o ShuffleServers) *Shuffle {
 	}
 	ports := FreePorts(t, "127.0.0.1", 2)
 	s.Address = "127.0.0.1:" + strconv.Itoa(ports[0])
-	s.Master = startProcess(t, "the shuffle master", append([]string{"shuffle", "master", "--listen", s.Address, "--http", fmt.Sprintf("127.0.0.1:%d", ports[1])}, o.MasterArgs...)...)
+	listen := s.Address
+	if len(o.Islands) > 0 {
+		listen = fmt.Sprintf("0.0.0.0:%d", ports[0])
+	}
+	s.Master = startProcess(t, "the shuffle master", "", append([]string{"shuffle", "master", "--listen", listen, "--http", fmt.Sprintf("127.0.0.1:%d", ports[1])}, o.MasterArgs...)...)
 	for range o.Workers {
 		s.AddWorker()
 	}
@@ -151,9 +161,18 @@ func (s *Shuffle) AddWorker(args ...string) *ShuffleWorker {
 	if n < len(s.options.Hosts) {
 		host = s.options.Hosts[n]
 	}
-	ports := FreePorts(s.t, host, 5)
+	island, master := "", s.Address
+	ports := []int{9101, 9102, 9103, 9104, 9105}
+	if n < len(s.options.Islands) {
+		on := s.options.Islands[n]
+		island, host = on.Name, on.Inner
+		_, port, _ := net.SplitHostPort(s.Address)
+		master = net.JoinHostPort(on.Outer, port)
+	} else {
+		ports = FreePorts(s.t, host, 5)
+	}
 	w := &ShuffleWorker{ID: wire.WorkerID{Host: host, RPC: int32(ports[0]), Push: int32(ports[1]), Fetch: int32(ports[2]), Replicate: int32(ports[3])}, HTTP: fmt.Sprintf("%s:%d", host, ports[4])}
-	w.args = []string{"shuffle", "worker", "--master", s.Address, "--host", host, "--http", w.HTTP, "--reserve", "0",
+	w.args = []string{"shuffle", "worker", "--master", master, "--host", host, "--http", w.HTTP, "--reserve", "0",
 		"--rpc-port", strconv.Itoa(ports[0]), "--push-port", strconv.Itoa(ports[1]), "--fetch-port", strconv.Itoa(ports[2]), "--replicate-port", strconv.Itoa(ports[3])}
 	for d := range max(s.options.Disks, 1) {
 		dir := filepath.Join(s.dir, fmt.Sprintf("worker-%d", n), fmt.Sprintf("disk-%d", d))
@@ -164,7 +183,7 @@ func (s *Shuffle) AddWorker(args ...string) *ShuffleWorker {
 		w.args = append(w.args, "--dir", dir)
 	}
 	w.args = append(append(w.args, s.options.WorkerArgs...), args...)
-	w.Process = startProcess(s.t, "a shuffle worker", w.args...)
+	w.Process = startProcess(s.t, "a shuffle worker", island, w.args...)
 	s.Workers = append(s.Workers, w)
 	return w
 }

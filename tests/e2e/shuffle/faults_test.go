@@ -168,6 +168,36 @@ func TestASilentWorker(t *testing.T) {
 	}
 }
 
+// TestANodeIsGone pulls the cable of a worker's node: nothing comes back from it, no reset and no answer to a new connection.
+func TestANodeIsGone(t *testing.T) {
+	for name, hold := range map[string]bool{"in push": false, "in fetch": true} {
+		t.Run(name, func(t *testing.T) {
+			long(t)
+			var islands []*testbed.Island
+			for n := range 3 {
+				i, err := testbed.NewIsland(t, n)
+				if err != nil {
+					testbed.Skip(t, "no network namespaces can be joined here: "+err.Error())
+				}
+				islands = append(islands, i)
+			}
+			s := servers(t, testbed.ShuffleServers{Workers: 3, Islands: islands})
+			j := run(t, s, job(testbed.ShuffleOptions{Replicate: true, Hold: hold}))
+			if hold {
+				j.MapsDone()
+				islands[0].Pull()
+				j.Go()
+			} else {
+				pushedBy(t, s.Workers[0], 40e6)
+				islands[0].Pull()
+			}
+			r := right(t, j)
+			require.Equal(t, r.Stages, r.StageAttempts, "no stage is run again")
+			require.Less(t, r.Stall, stallOfSilent)
+		})
+	}
+}
+
 // TestACorruptFile changes bytes of a worker's data between push and fetch: they are not served; with replicas the other copy is,
 // without the stage is run again.
 func TestACorruptFile(t *testing.T) {
@@ -208,7 +238,7 @@ func TestAFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	small := filepath.Join(dir, "worker-0", "disk-0")
 	require.NoError(t, os.MkdirAll(small, 0o755))
-	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=64m"); err != nil {
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=200m"); err != nil {
 		testbed.Skip(t, "no file system can be mounted here: "+err.Error())
 	}
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(small, syscall.MNT_DETACH)) })
