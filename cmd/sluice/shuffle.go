@@ -45,7 +45,7 @@ func shuffleMasterCmd() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&address, "listen", "127.0.0.1:9097", "address for drivers (spark.celeborn.master.endpoints) and workers; who reaches it can end every shuffle")
 	f.StringVar(&httpAddress, "http", "127.0.0.1:9098", "address of /metrics and /healthz")
-	f.DurationVar(&opt.SilentAfter, "silent-after", 3*time.Second, "a worker without heartbeats for so long gets no partitions")
+	f.DurationVar(&opt.SilentAfter, "silent-after", 2*time.Second, "a worker without heartbeats for so long gets no partitions")
 	f.DurationVar(&opt.LostAfter, "lost-after", 30*time.Second, "a worker without heartbeats for so long is lost")
 	f.DurationVar(&opt.ApplicationTimeout, "application-timeout", 5*time.Minute, "an application whose driver was not heard of for so long has ended, and its shuffles are deleted")
 	f.IntVar(&opt.Spares, "spares", 8, "workers that a driver learns of beside those with partitions")

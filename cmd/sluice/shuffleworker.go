@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,10 @@ func shuffleWorkerCmd() *cobra.Command {
 			}
 			opt.Store.Disks = append(opt.Store.Disks, store.Disk{Path: filepath.Join(d, "sluice-shuffle"), FS: tier.OS{}})
 		}
+		if os.Getenv("GOGC") == "" {
+			// Most of the heap is blocks for pushes, which are used again: what little garbage there is may be collected often.
+			debug.SetGCPercent(25)
+		}
 		opt.Log = newLogger(level, format, os.Stderr)
 		w, err := worker.New(opt)
 		if err != nil {
@@ -58,10 +63,10 @@ func shuffleWorkerCmd() *cobra.Command {
 	f.IntVar(&opt.Fetch, "fetch-port", 9103, "port for reads of executors")
 	f.IntVar(&opt.Replicate, "replicate-port", 9104, "port for replicas' pushes of other workers")
 	f.StringVar(&opt.HTTP, "http", "127.0.0.1:9105", "address of /metrics and /healthz")
-	f.StringVar(&memory, "memory", "96MiB", "memory for pushes that are not on a disk yet")
+	f.StringVar(&memory, "memory", "80MiB", "memory for pushes that are not on a disk yet")
 	f.StringVar(&reserve, "reserve", "5GiB", "what stays free on every disk")
 	f.StringVar(&opt.Rack, "rack", "/default-rack", "where this machine stands: replicas go to other racks where they can")
-	f.DurationVar(&opt.Heartbeat, "heartbeat", time.Second, "how often the master hears of this worker")
+	f.DurationVar(&opt.Heartbeat, "heartbeat", time.Second/2, "how often the master hears of this worker")
 	f.DurationVar(&opt.Store.SlowAfter, "slow-after", 20*time.Second, "a disk that does not take a write for so long is set aside")
 	f.BoolVar(&opt.Store.Verify, "verify", true, "compare data with its checksum before it is first read")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")

@@ -15,13 +15,12 @@ import (
 
 // Options of a master. Zero values stand for the defaults.
 type Options struct {
-	SilentAfter        time.Duration // a worker without heartbeats gets no slots: 3 s
+	SilentAfter        time.Duration // a worker without heartbeats gets no slots: 2 s
 	LostAfter          time.Duration // a worker without heartbeats is gone: 30 s
 	ApplicationTimeout time.Duration // an application that nobody heard of for so long has ended: 300 s
 	Settle             time.Duration // after the start, requests for slots wait so long for workers to say that they are there: 3 s
 	Tombstones         time.Duration // what ended is remembered so long after a worker last reported it: 1 h
 	Spares             int           // workers without partitions that a driver learns of, for when one fails: 8
-	MemoryLimit        float64       // share of its memory in use from which a worker gets no slots: 0.9
 	MinFree            int64         // bytes below which a disk is full: 128 MiB
 	Quotas             Quotas
 	Exclude            []string // patterns of workers that get no slots, as with State.Exclude
@@ -30,13 +29,12 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	o.SilentAfter = cmp.Or(o.SilentAfter, 3*time.Second)
+	o.SilentAfter = cmp.Or(o.SilentAfter, 2*time.Second)
 	o.LostAfter = cmp.Or(o.LostAfter, 30*time.Second)
 	o.ApplicationTimeout = cmp.Or(o.ApplicationTimeout, 300*time.Second)
 	o.Settle = cmp.Or(o.Settle, 3*time.Second)
 	o.Tombstones = cmp.Or(o.Tombstones, time.Hour)
 	o.Spares = cmp.Or(o.Spares, 8)
-	o.MemoryLimit = cmp.Or(o.MemoryLimit, 0.9)
 	o.MinFree = cmp.Or(o.MinFree, 128<<20)
 	if o.On == nil {
 		o.On = func(Event) {}

@@ -239,7 +239,7 @@ const (
 	leastLatency = 0.010 // seconds of a push below which one worker is as good as another
 	leastSlots   = 64    // likewise, partitions
 	leastFactor  = 0.25
-	easyMemory   = 0.5 // share of the memory in use that does not matter
+	easyMemory   = 0.8 // share of the memory in use that does not matter: a worker that keeps up uses most of it
 )
 
 func loads(all []candidate) fairness {

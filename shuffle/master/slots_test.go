@@ -184,7 +184,7 @@ func TestUnequalWorkers(t *testing.T) {
 		"room for few":                {space(640 << 20), 90, [2]int{1, 10}},
 		"slow":                        {func(hb *pb.HeartbeatFromWorker) { hb.PushSeconds = 0.5 }, 90, [2]int{8, 12}},
 		"a little slower":             {func(hb *pb.HeartbeatFromWorker) { hb.PushSeconds = 0.009 }, 90, [2]int{30, 30}},
-		"short of memory":             {func(hb *pb.HeartbeatFromWorker) { hb.MemoryUsed = gib * 3 / 4 }, 90, [2]int{15, 20}},
+		"short of memory":             {func(hb *pb.HeartbeatFromWorker) { hb.MemoryUsed = gib * 9 / 10 }, 90, [2]int{15, 20}},
 		"loaded": {func(hb *pb.HeartbeatFromWorker) {
 			hb.Shuffles = []*pb.HeldShuffle{{AppId: "x", Partitions: 10000}}
 		}, 90, [2]int{15, 25}},

@@ -104,8 +104,8 @@ func TestStanding(t *testing.T) {
 		why    string
 	}{
 		"well":           {nil, 0, stateAvailable, ""},
-		"two late beats": {nil, 3 * time.Second, stateAvailable, ""},
-		"silent":         {nil, 3*time.Second + 1, stateSilent, "no heartbeat for more than 3s"},
+		"two late beats": {nil, 2 * time.Second, stateAvailable, ""},
+		"silent":         {nil, 2*time.Second + 1, stateSilent, "no heartbeat for more than 2s"},
 		"lost":           {nil, 30*time.Second + 1, stateLost, "no heartbeat for more than 30s"},
 		"draining":       {set(func(hb *pb.HeartbeatFromWorker) { hb.Draining = true }), 0, stateDraining, "it takes no new partitions and ends when its shuffles are read"},
 		"leaving":        {set(func(hb *pb.HeartbeatFromWorker) { hb.Leaving = true }), 0, stateLost, "it said that it ends"},
@@ -116,7 +116,7 @@ func TestStanding(t *testing.T) {
 		"one disk of two": {set(func(hb *pb.HeartbeatFromWorker) {
 			hb.Disks = append(hb.Disks, &pb.DiskInfo{Status: 1, UsableSpace: 1 << 40})
 		}), 0, stateAvailable, ""},
-		"full memory": {set(func(hb *pb.HeartbeatFromWorker) { hb.MemoryUsed = gib * 15 / 16 }), 0, stateExcluded, "its memory is full: 960.0 MiB of 1.0 GiB wait for the disks"},
+		"full memory": {set(func(hb *pb.HeartbeatFromWorker) { hb.MemoryUsed = gib }), 0, stateAvailable, ""}, // its pushes wait for each other; a worker under load is no broken one
 	} {
 		s := New(t0, Options{})
 		change := []func(*pb.HeartbeatFromWorker){}

@@ -233,9 +233,6 @@ func (s *State) unfit(w *worker) string {
 	case broken+full == all:
 		return fmt.Sprintf("its disks are full: each of %d has less than %s; give it space or wait for shuffles to end", full, Bytes(s.opt.MinFree))
 	}
-	if used, limit := w.last.GetMemoryUsed(), w.last.GetMemoryLimit(); limit > 0 && float64(used) > s.opt.MemoryLimit*float64(limit) {
-		return fmt.Sprintf("its memory is full: %s of %s wait for the disks", Bytes(used), Bytes(limit))
-	}
 	return ""
 }
 

@@ -44,7 +44,7 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	o.Memory = cmp.Or(o.Memory, 96<<20)
+	o.Memory = cmp.Or(o.Memory, 80<<20)
 	o.FlushSize = cmp.Or(o.FlushSize, 512<<10)
 	o.ChunkSize = cmp.Or(o.ChunkSize, 8<<20)
 	o.Reserve = cmp.Or(o.Reserve, 1<<30)

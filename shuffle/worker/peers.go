@@ -15,7 +15,7 @@ import (
 
 const (
 	peerDial  = 2 * time.Second // to connect to a peer
-	peerQuiet = 4 * time.Second // a peer that owes answers and says nothing for so long is taken for dead; living ones beat every second
+	peerQuiet = 3 * time.Second // a peer that owes answers and says nothing for so long is taken for dead; living ones beat every second
 	peerShun  = 2 * time.Second // after a failure pushes fail at once, so that clients go elsewhere
 )
 

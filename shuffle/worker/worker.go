@@ -56,7 +56,7 @@ type Worker struct {
 
 // New opens the worker's store and its ports. Run must be called.
 func New(o Options) (*Worker, error) {
-	o.Heartbeat = cmp.Or(o.Heartbeat, time.Second)
+	o.Heartbeat = cmp.Or(o.Heartbeat, time.Second/2)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -392,7 +392,3 @@ func rawLoad(address string) error {
 type writerOnly struct{}
 
 func (writerOnly) Write(b []byte) (int, error) { return len(b), nil }
-
-func shuffleSmall(*testbed.Suite) []Figure { return nil }
-
-func shuffleJobs(*testbed.Suite) []Figure { return nil }
