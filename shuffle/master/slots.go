@@ -56,6 +56,9 @@ func (s *State) RequestSlots(now time.Time, m *pb.RequestSlots) *pb.RequestSlots
 	ref := shuffleRef{m.GetApplicationId(), m.GetShuffleId()}
 	s.unplace(ref)
 	all, status, why := s.candidates(now, m)
+	if q := s.quota(userName(m.GetUserIdentifier())); !q.GetAvailable() { // a driver that never falls back does not ask for it before
+		status, why = wire.SlotNotAvailable, q.GetReason()
+	}
 	if status != wire.Success {
 		s.hear(now, ref.app, m.GetUserIdentifier())
 		s.refuse(now, ref, status, why)

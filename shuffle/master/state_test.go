@@ -218,8 +218,12 @@ func TestQuota(t *testing.T) {
 	require.Equal(t, `the shuffles of user "ann" hold 120 bytes on the workers, of 100 bytes that the shuffle master allows; `+
 		"wait for other jobs of this user to end, or have the quota raised (sluice shuffle master --quota)", out.Reason)
 	require.False(t, heartbeat(s, t0, "a").CheckQuotaResponse.Available, "the user is known from the report")
+	slots := &pb.RequestSlots{ApplicationId: "a", ShuffleId: 1, PartitionIdList: []int32{0}, UserIdentifier: ann.UserIdentifier}
+	require.EqualValues(t, wire.SlotNotAvailable, s.RequestSlots(t0, slots).Status)
+	require.Equal(t, out.Reason, s.Status(t0).Refusals[0].Reason)
 	require.True(t, s.CheckQuota(t0, &pb.CheckQuota{UserIdentifier: &pb.UserIdentifier{Name: "bob"}}).Available)
 	s.Unregister(t0, &pb.UnregisterShuffle{AppId: "a"})
 	require.Equal(t, []string{"a-0"}, s.WorkerHeartbeat(t0, beat(1, holds("a", 0, 60))).ExpiredShuffleKeys)
 	require.True(t, s.CheckQuota(t0, ann).Available, "what is being deleted does not count")
+	require.Zero(t, s.RequestSlots(t0, slots).Status)
 }
