@@ -148,11 +148,13 @@ func (p *pusher) body(ctx context.Context, n int) (*store.Buffer, error) {
 	memory := p.w.store.Memory(p.mode)
 	buf := memory.TryGet(n)
 	if buf == nil {
-		p.c.out.flush(false) // who pushes may wait for these answers, and will not for this one soon
+		p.c.out.flush(true) // who pushes may wait for these answers and for those that replicas still owe, and will not for this one soon
 		ctx, cancel := context.WithTimeout(ctx, memoryTime)
 		defer cancel()
 		var err error
-		if buf, err = memory.Get(ctx, n); err != nil {
+		buf, err = memory.Get(ctx, n)
+		p.c.out.working()
+		if err != nil {
 			p.w.log.Warn("a push found no memory", "bytes", n, "err", err)
 			return nil, p.c.r.Discard()
 		}
