@@ -245,10 +245,9 @@ func (d *disk) strand() (stranded []job) {
 		}
 	}
 	d.queue = kept
-	for e := d.dirty.Front(); e != nil; e = e.Next() {
-		stranded = append(stranded, e.Value.(*Partition))
+	for e := d.dirty.Front(); e != nil; e = d.dirty.Front() {
+		stranded = append(stranded, d.dirty.Remove(e).(*Partition))
 	}
-	d.dirty.Init()
 	return stranded
 }
 
