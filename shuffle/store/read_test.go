@@ -21,7 +21,10 @@ import (
 func TestRanges(t *testing.T) {
 	for seed := range uint64(30) {
 		rnd := rand.New(rand.NewPCG(seed, 3))
-		r := newRig(t, 2, func(o *store.Options) { o.ChunkSize = int64(1 + rnd.IntN(3000)); o.FlushSize = int64(1 + rnd.IntN(5000)) })
+		r := newRig(t, 2, func(o *store.Options) {
+			o.ChunkSize = int64(1 + rnd.IntN(3000))
+			o.FlushSize = int64(1 + rnd.IntN(5000))
+		})
 		r.reserve(store.Limits{}, id(0, 0))
 		byMap := map[int32][]byte{}
 		for i := range int32(60) {
