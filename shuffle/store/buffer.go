@@ -110,11 +110,25 @@ func (m *Memory) block(n, size int) *Buffer {
 		m.free[size] = list[:len(list)-1]
 		m.idle -= int64(size)
 	} else {
+		m.trim()
 		b = &Buffer{data: make([]byte, size), size: size, memory: m}
 	}
 	b.data = b.data[:n]
 	b.refs.Store(1)
 	return b
+}
+
+// trim gives blocks of sizes that nobody asks for back to the runtime when what is in use, which has the new block in it already,
+// and what is kept for later would be more than the limit; the lock is held.
+func (m *Memory) trim() {
+	for size, list := range m.free {
+		for len(list) > 0 && m.used+m.idle > m.limit {
+			list[len(list)-1] = nil
+			list = list[:len(list)-1]
+			m.idle -= int64(size)
+		}
+		m.free[size] = list
+	}
 }
 
 func (m *Memory) forget(w *waiter) {

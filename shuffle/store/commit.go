@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,8 +43,11 @@ type commit struct {
 	parts   []*Partition // those of the request that are there
 	since   time.Time
 
+	number int64 // in the order they came
+
 	mu      sync.Mutex
-	waits   int
+	waits   int // partitions that have not settled
+	notes   int // records that are being written
 	then    []func(Result)
 	result  Result
 	settled bool
@@ -58,12 +63,12 @@ func (s *Store) Commit(c Commit, then func(Result)) {
 	}
 	sh.mu.Lock()
 	sh.merge(c.Attempts)
-	if old := sh.commits[c.Epoch]; old != nil {
+	if old := sh.commits[c.Epoch]; old != nil && old.request.same(c) {
 		sh.mu.Unlock()
 		old.join(then)
 		return
 	}
-	k := &commit{store: s, shuffle: sh, request: c, since: s.opts.Now(), then: []func(Result){then}}
+	k := &commit{store: s, number: s.names.Add(1), shuffle: sh, request: c, since: s.opts.Now(), then: []func(Result){then}}
 	k.each(func(id copyID) {
 		if p, ok := s.Find(c.Key, id.PartitionID, id.mode); ok {
 			k.parts = append(k.parts, p)
@@ -76,6 +81,12 @@ func (s *Store) Commit(c Commit, then func(Result)) {
 	s.commits[k] = struct{}{}
 	s.commitsMu.Unlock()
 	k.run()
+}
+
+// same reports whether a commit asks for the same copies. One that asks for others is not answered from an earlier one's result:
+// a copy that no list of the answer names would be taken for empty.
+func (c Commit) same(o Commit) bool {
+	return slices.Equal(c.Primaries, o.Primaries) && slices.Equal(c.Replicas, o.Replicas)
 }
 
 // merge adds what a commit says of map tasks: the first attempt that won stays.
@@ -128,18 +139,46 @@ func (k *commit) each(f func(copyID)) {
 	}
 }
 
-// one says that a partition has settled; the last one settles the commit.
+// one says that a partition has settled; after the last one what was committed is noted, and then the commit is settled.
 func (k *commit) one() {
 	k.mu.Lock()
 	k.waits--
-	if k.waits > 0 {
+	last := k.waits == 0
+	k.mu.Unlock()
+	if !last {
+		return
+	}
+	notes := k.store.notes(k)
+	k.mu.Lock()
+	k.notes = len(notes)
+	k.mu.Unlock()
+	if len(notes) == 0 {
+		k.settle()
+	}
+	for _, n := range notes {
+		n.disk.first(n)
+	}
+}
+
+// noted says that a record was written, or could not be.
+func (k *commit) noted() {
+	k.mu.Lock()
+	k.notes--
+	last := k.notes == 0
+	k.mu.Unlock()
+	if last {
+		k.settle()
+	}
+}
+
+// settle answers all who wait for the commit, once.
+func (k *commit) settle() {
+	r := k.answer()
+	k.mu.Lock()
+	if k.settled || k.waits > 0 {
 		k.mu.Unlock()
 		return
 	}
-	k.mu.Unlock()
-	k.store.note(k.shuffle, k.parts)
-	r := k.answer()
-	k.mu.Lock()
 	k.result, k.settled = r, true
 	then := k.then
 	k.then = nil
@@ -213,9 +252,11 @@ func (s *Store) overdue(now time.Time) {
 		}
 	}
 	s.commitsMu.Unlock()
+	slices.SortFunc(late, func(a, b *commit) int { return cmp.Compare(a.number, b.number) })
 	for _, k := range late {
 		for _, p := range k.parts {
 			p.fail(errors.New("its disk did not take the data of partition " + p.String() + " in time"))
 		}
+		k.settle() // its data is on disks, and only the note of that is not: it is served until this worker ends
 	}
 }

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,10 +25,12 @@ type disk struct {
 	hung   atomic.Bool // a write does not come back
 	placed atomic.Int64
 
+	noting sync.Mutex // held while a manifest is written
+
 	mu      sync.Mutex
 	some    sync.Cond
 	queue   []job
-	dirty   []*Partition        // with pending bytes, the oldest first
+	dirty   list.List           // of *Partition with pending bytes, the oldest first
 	running map[int64]time.Time // when the writes began that have not ended
 	started int64
 	bad     error // why it is set aside
@@ -53,14 +57,39 @@ func (d *disk) push(j job) {
 	d.some.Signal()
 }
 
+// first is push for what is small and waited for.
+func (d *disk) first(j job) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.queue = slices.Insert(d.queue, 0, j)
+	d.some.Signal()
+}
+
+// touched is a partition's place in the list of those with pending bytes.
+type touched struct {
+	disk *disk
+	at   *list.Element
+}
+
 // touch notes that a partition has pending bytes: they are written when memory runs short.
-func (d *disk) touch(p *Partition) {
+func (d *disk) touch(p *Partition) touched {
 	pressed := d.store.pressed()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.dirty = append(d.dirty, p)
+	at := d.dirty.PushBack(p)
 	if pressed {
 		d.some.Signal()
+	}
+	return touched{disk: d, at: at}
+}
+
+// end takes the partition off the list, where it would stay for as long as memory does not run short.
+func (t *touched) end() {
+	if t.at != nil {
+		t.disk.mu.Lock()
+		t.disk.dirty.Remove(t.at) // nothing if it was taken already
+		t.disk.mu.Unlock()
+		t.at = nil
 	}
 }
 
@@ -87,10 +116,8 @@ func (d *disk) next(wait bool) (job, int64) {
 			d.queue = d.queue[1:]
 			return j, d.begin()
 		}
-		if len(d.dirty) > 0 && d.store.pressed() {
-			j := d.dirty[0]
-			d.dirty = d.dirty[1:]
-			return j, d.begin()
+		if e := d.dirty.Front(); e != nil && d.store.pressed() {
+			return d.dirty.Remove(e).(*Partition), d.begin()
 		}
 		if d.ended || !wait {
 			return nil, 0
@@ -162,19 +189,35 @@ func (d *disk) usableNow() bool {
 	return d.bad == nil && !d.noRoom.Load()
 }
 
-// check looks at the disk: its room, whether a write hangs, and whether one that was set aside works again. It returns what
-// waits to be written there if the disk hangs: it must go elsewhere.
-func (d *disk) check(now time.Time) (stranded []job) {
+// look asks the disk itself: for its room, and whether it works again if it was set aside. It may hang, which watch sees.
+func (d *disk) look(now time.Time) {
+	d.mu.Lock()
+	n := d.begin()
+	d.mu.Unlock()
 	usable, total, err := d.fs.Space(d.path)
 	if err != nil {
 		d.failed(err)
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if err == nil {
 		d.usable, d.total = usable, total
 		d.noRoom.Store(usable < d.store.opts.Reserve)
 	}
+	bad := d.bad != nil && len(d.running) == 1
+	d.mu.Unlock()
+	if bad {
+		d.probe(now)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.running, n)
+}
+
+// watch sees whether something hangs on the disk, and asks it nothing. It returns what waits to be written there if so: it must
+// go elsewhere.
+func (d *disk) watch(now time.Time) (stranded []job) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, since := range d.running {
 		if hangs := now.Sub(since); hangs > d.store.opts.SlowAfter {
 			if d.bad == nil {
@@ -183,26 +226,33 @@ func (d *disk) check(now time.Time) (stranded []job) {
 			d.bad = fmt.Errorf("a write hangs since %s", hangs.Round(time.Second))
 			d.healthy = time.Time{}
 			d.hung.Store(true)
-			stranded = append(stranded, d.queue...)
-			for _, p := range d.dirty {
-				stranded = append(stranded, p)
-			}
-			d.queue, d.dirty = nil, nil
-			return stranded
+			return d.strand()
 		}
 	}
 	d.hung.Store(false)
 	return nil
 }
 
+// strand takes the partitions off the queues: they must go elsewhere. What concerns this disk itself stays. The lock is held.
+func (d *disk) strand() (stranded []job) {
+	kept := d.queue[:0:0]
+	for _, j := range d.queue {
+		switch j.(type) {
+		case *Partition, *pack:
+			stranded = append(stranded, j)
+		default:
+			kept = append(kept, j)
+		}
+	}
+	d.queue = kept
+	for e := d.dirty.Front(); e != nil; e = d.dirty.Front() {
+		stranded = append(stranded, d.dirty.Remove(e).(*Partition))
+	}
+	return stranded
+}
+
 // probe writes, reads and removes a small file on a disk that was set aside; one that works for a while is taken again.
 func (d *disk) probe(now time.Time) {
-	d.mu.Lock()
-	bad, busy := d.bad, len(d.running)
-	d.mu.Unlock()
-	if bad == nil || busy > 0 {
-		return
-	}
 	err := d.try()
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,18 +1,15 @@
 package store
 
-import "fmt"
+import "strconv"
 
 // write implements job: what is pending goes to a disk.
 func (p *Partition) write(*disk) {
-	p.mu.Lock()
-	p.dirty = false
-	p.mu.Unlock()
 	pieces := p.takePending()
 	if pieces == nil {
 		return
 	}
 	p.note(pieces)
-	p.flushed(p.store.place(p, pieces), nil)
+	p.flushed(p.store.place(p, pieces))
 }
 
 // place writes pieces to the partition's disk or, if that one fails, to another. With no disk left they stay in memory: what was
@@ -58,13 +55,16 @@ func (p *Partition) onDisk() *disk {
 func (p *Partition) moveTo(d *disk, stuck bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if d != nil && d != p.disk {
+	if d != nil && d != p.disk && !p.gone {
 		p.disk.placed.Add(-1)
 		d.placed.Add(1)
 		p.disk = d
 	}
 	p.stuck = stuck
 }
+
+// packPrefix begins the name of a file that many partitions share.
+const packPrefix = "pack-"
 
 // pack writes many small partitions, of which no disk has anything yet, into one file.
 type pack struct {
@@ -86,14 +86,14 @@ func (k *pack) write(d *disk) {
 		return
 	}
 	off, f, err := int64(0), (*dataFile)(nil), error(nil)
-	if f, err = d.create(k.shuffle, fmt.Sprintf("pack-%d", d.store.names.Add(1))); err == nil {
+	if f, err = d.create(k.shuffle, packPrefix+strconv.FormatInt(d.store.names.Add(1), 10)); err == nil {
 		off, err = f.append(all)
 	}
 	if err != nil {
 		d.failed(err)
 		d.store.log.Warn("shuffle data could not be written", "disk", d.path, "partitions", len(taken), "shuffle", k.shuffle.key, "err", err)
 		for i, p := range taken { // each for itself, wherever there is room
-			p.flushed(d.store.place(p, each[i]), nil)
+			p.flushed(d.store.place(p, each[i]))
 		}
 		return
 	}
@@ -105,7 +105,7 @@ func (k *pack) write(d *disk) {
 		}
 		release(each[i])
 		d.store.written.Add(n)
-		p.flushed([]extent{{file: f, off: off, length: n}}, nil)
+		p.flushed([]extent{{file: f, off: off, length: n}})
 		off += n
 	}
 }

@@ -26,20 +26,28 @@ const manifestName = "manifest"
 
 const recordHeader = 8
 
-// note writes down what was committed, beside the data. A commit does not fail if that fails: it is served until a restart.
-func (s *Store) note(sh *shuffle, parts []*Partition) {
+// note is what one disk is to be told of a commit. A commit does not fail if that fails: it is served until a restart.
+type note struct {
+	disk   *disk
+	commit *commit
+	record *storepb.Manifest
+}
+
+// notes are what is to be written down of a commit's partitions, beside their data.
+func (s *Store) notes(k *commit) (out []*note) {
+	sh := k.shuffle
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if sh.dropped {
-		return
+		return nil
 	}
 	records := map[*disk]*storepb.Manifest{}
-	for _, p := range parts {
+	for _, p := range k.parts {
 		p.mu.Lock()
 		if p.done && !p.gone && !slices.ContainsFunc(p.extents, func(e extent) bool { return e.file == nil }) {
 			d := p.disk
 			if records[d] == nil {
-				records[d] = &storepb.Manifest{ShuffleKey: sh.key, Tenant: sh.user.GetTenantId(), User: sh.user.GetName(), MapAttempts: sh.attempts}
+				records[d] = &storepb.Manifest{ShuffleKey: sh.key, Tenant: sh.user.GetTenantId(), User: sh.user.GetName(), MapAttempts: slices.Clone(sh.attempts)}
 			}
 			records[d].Partitions = append(records[d].Partitions, p.record())
 		}
@@ -47,12 +55,21 @@ func (s *Store) note(sh *shuffle, parts []*Partition) {
 	}
 	for _, d := range s.disks {
 		if r := records[d]; r != nil {
-			if err := d.record(path.Join(d.path, sh.dir), r); err != nil {
-				d.failed(err)
-				s.log.Warn("what was committed could not be noted: it is served until this worker ends", "shuffle", sh.key, "disk", d.path, "err", err)
-			}
+			out = append(out, &note{disk: d, commit: k, record: r})
 		}
 	}
+	return out
+}
+
+// write implements job.
+func (n *note) write(d *disk) {
+	sh := n.commit.shuffle
+	if err := d.record(path.Join(d.path, sh.dir), n.record); err != nil {
+		d.failed(err)
+		d.store.log.Warn("what was committed could not be noted: it is served until this worker ends", "shuffle", sh.key, "disk", d.path, "err", err)
+	}
+	sh.swept(d.store)
+	n.commit.noted()
 }
 
 func (p *Partition) record() *storepb.Partition {
@@ -72,6 +89,8 @@ func (d *disk) record(dir string, m *storepb.Manifest) error {
 	if err != nil {
 		return err
 	}
+	d.noting.Lock()
+	defer d.noting.Unlock()
 	if err := d.fs.MkdirAll(dir); err != nil {
 		return err
 	}
@@ -150,6 +169,7 @@ func (s *Store) adopt() error {
 		disk *disk
 		dir  string
 		m    []*storepb.Manifest
+		torn error // why there may be more
 	}
 	var all []found
 	for _, d := range s.disks {
@@ -162,10 +182,13 @@ func (s *Store) adopt() error {
 				continue
 			}
 			m, err := readManifest(d.fs, path.Join(d.path, name, manifestName))
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+			if err != nil {
 				s.log.Warn("a manifest could not be read: its shuffle is not served", "disk", d.path, "dir", name, "err", err)
 			}
-			all = append(all, found{disk: d, dir: name, m: m})
+			all = append(all, found{disk: d, dir: name, m: m, torn: err})
 			if len(m) > 0 && dirNumber(name) >= dirNumber(newest[m[0].GetShuffleKey()]) {
 				newest[m[0].GetShuffleKey()] = name
 			}
@@ -179,7 +202,9 @@ func (s *Store) adopt() error {
 		}
 	}
 	for _, f := range all { // after all manifests: a partition may go on on another disk
-		s.sweep(f.disk, f.dir, keep)
+		if f.torn == nil { // what cannot be read now may be another time
+			s.sweep(f.disk, f.dir, keep)
+		}
 	}
 	return nil
 }

@@ -70,10 +70,10 @@ type Partition struct {
 	stuck   bool  // no disk took the last bytes
 	length  int64 // bytes accepted
 	pending []piece
-	held    int64 // bytes in pending
-	queued  bool  // in its disk's queue
-	dirty   bool  // in its disk's list of those with pending bytes
-	flushes bool  // a flush is running
+	held    int64   // bytes in pending
+	queued  bool    // in its disk's queue
+	dirty   touched // in a disk's list of those with pending bytes
+	flushes bool    // a flush is running
 	waiting []func()
 	maps    *roaring.Bitmap // when readers filter by map
 
@@ -110,13 +110,13 @@ func (p *Partition) takes() Verdict {
 		return Broken
 	case p.sealed || p.gone || p.stuck || p.store.draining.Load() || p.disk.hangs():
 		return Split
+	case p.length > splitAnyway && p.disk.full():
+		return Split
 	case p.mode == wire.Primary && p.limits.SplitThreshold > 0 && p.length > p.limits.SplitThreshold:
 		if p.limits.HardSplit || p.length >= maxPartition {
 			return Split
 		}
 		return WrittenSplit
-	case p.length > splitAnyway && p.disk.full():
-		return Split
 	}
 	return Written
 }
@@ -141,9 +141,8 @@ func (p *Partition) Append(mapID int32, data []byte, owner *Buffer) Verdict {
 	case p.held >= p.store.opts.FlushSize:
 		p.queued = true
 		p.disk.push(p)
-	case !p.dirty:
-		p.dirty = true
-		p.disk.touch(p)
+	case p.dirty.at == nil:
+		p.dirty = p.disk.touch(p)
 	}
 	return verdict
 }
@@ -228,8 +227,7 @@ func (p *Partition) fail(err error) {
 		return
 	}
 	p.err = err
-	release(p.pending)
-	p.pending, p.held = nil, 0
+	p.dropPending()
 	if !p.sealed {
 		p.mu.Unlock()
 		return
@@ -245,8 +243,11 @@ func (p *Partition) destroy() {
 		return
 	}
 	p.gone = true
-	release(p.pending)
-	p.pending, p.held = nil, 0
+	p.disk.placed.Add(-1)
+	p.mu.Unlock()
+	p.closeReading() // before bytes in memory are given back: readers look at extents no more
+	p.mu.Lock()
+	p.dropPending()
 	if !p.flushes {
 		p.releaseExtents()
 	}
@@ -256,7 +257,13 @@ func (p *Partition) destroy() {
 	for _, f := range waiting {
 		f()
 	}
-	p.closeReading()
+}
+
+// dropPending gives up what is in memory only; the lock is held.
+func (p *Partition) dropPending() {
+	release(p.pending)
+	p.pending, p.held = nil, 0
+	p.dirty.end()
 }
 
 func (p *Partition) releaseExtents() {
@@ -296,6 +303,7 @@ func (p *Partition) takePending() []piece {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queued = false
+	p.dirty.end()
 	if p.flushes || p.gone || p.err != nil || len(p.pending) == 0 {
 		return nil
 	}
@@ -305,22 +313,24 @@ func (p *Partition) takePending() []piece {
 	return out
 }
 
-// flushed says how a flush ended: where the pieces are now, or why they are lost.
-func (p *Partition) flushed(e []extent, err error) {
+// flushed says that a flush ended, and where the pieces are now.
+func (p *Partition) flushed(e []extent) {
 	p.mu.Lock()
 	p.flushes = false
 	p.addExtents(e)
 	switch {
 	case p.gone:
 		p.releaseExtents()
+		p.removeFiles()
 		p.mu.Unlock()
-		p.shuffle.removeFiles(p)
+		p.shuffle.swept(p.store)
 		return
-	case p.err != nil:
-	case err != nil:
-		p.err = err
-		release(p.pending)
-		p.pending, p.held = nil, 0
+	case p.err != nil: // it came too late
+		for _, x := range p.extents {
+			if x.file != nil {
+				x.file.rest()
+			}
+		}
 	case p.held > 0 && (p.sealed || p.held >= p.store.opts.FlushSize):
 		if !p.queued {
 			p.queued = true
@@ -328,9 +338,8 @@ func (p *Partition) flushed(e []extent, err error) {
 		}
 		p.mu.Unlock()
 		return
-	case p.held > 0 && !p.dirty:
-		p.dirty = true
-		p.disk.touch(p)
+	case p.held > 0 && p.dirty.at == nil:
+		p.dirty = p.disk.touch(p)
 	}
 	if p.sealed {
 		p.finish()

@@ -6,64 +6,18 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"math"
-	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/sluicedata/sluice/shuffle/tier"
 	"github.com/sluicedata/sluice/shuffle/wire"
 )
 
-// Piece is a run of bytes of a chunk: in a file, or in memory.
-type Piece struct {
-	File   tier.File
-	Off    int64
-	Length int64
-	Data   []byte // instead of a file
-}
-
-// Stream is a partition, or some maps' batches of it, opened for reading.
-type Stream struct {
-	ID     int64
-	part   *Partition
-	chunks [][]span
-	whole  bool // chunk i is the partition's chunk i
-}
-
-// span is a run of a partition's bytes.
-type span struct{ off, length int64 }
-
-// Chunks is how many there are.
-func (s *Stream) Chunks() int { return len(s.chunks) }
-
-// streams are those that are open. Clients may go on with one on another connection.
-type streams struct {
-	next atomic.Int64
-	open sync.Map // id → *Stream
-}
-
-func (s *streams) init() {
-	s.next.Store(rand.Int64N(math.MaxInt64 / 2)) // ids of an earlier store must not be taken for ours
-}
-
-// Seed makes stream ids begin there: for simulations.
-func (s *Store) Seed(n int64) { s.streams.next.Store(n) }
-
-func (s *streams) drop(sh *shuffle) {
-	s.open.Range(func(k, v any) bool {
-		if v.(*Stream).part.shuffle == sh {
-			s.open.Delete(k)
-		}
-		return true
-	})
-}
-
 // readState is what readers of one partition share.
 type readState struct {
 	mu      sync.Mutex
-	readers int
+	readers int // streams
+	holds   int // chunks that are being sent, or looked through
 	closed  bool
 	files   map[*dataFile]tier.File
 	checked []bool // chunks whose bytes were found to be what was written
@@ -74,109 +28,6 @@ type readState struct {
 type batchAt struct {
 	mapID       int32
 	off, length int64
-}
-
-// OpenStream opens a copy for reading: the batches of maps in [start, end), or all if end is not above start or says so.
-func (s *Store) OpenStream(key, file string, start, end int32) (*Stream, error) {
-	id, mode, err := wire.ParseFileName(file)
-	if err != nil {
-		return nil, err
-	}
-	p, ok := s.Find(key, id, mode)
-	if !ok {
-		return nil, fmt.Errorf("partition %s of shuffle %s is not known here: it was lost with an earlier worker of this address, or has expired", file, key)
-	}
-	p.mu.Lock()
-	done, err := p.done && !p.gone, p.err
-	p.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	if !done {
-		return nil, fmt.Errorf("partition %s of shuffle %s is not committed", file, key)
-	}
-	st := &Stream{ID: s.streams.next.Add(1), part: p}
-	if err := p.openReading(); err != nil {
-		return nil, err
-	}
-	if end == math.MaxInt32 && start == 0 || end < 0 || end < start {
-		st.whole = true
-		for i, at := range p.starts {
-			st.chunks = append(st.chunks, []span{{off: at, length: p.chunkEnd(i) - at}})
-		}
-	} else if st.chunks, err = p.ranged(start, end); err != nil {
-		p.endReading()
-		return nil, err
-	}
-	s.streams.open.Store(st.ID, st)
-	return st, nil
-}
-
-func (p *Partition) chunkEnd(i int) int64 {
-	if i+1 < len(p.starts) {
-		return p.starts[i+1]
-	}
-	return p.length
-}
-
-// EndStream closes a stream; one that is not there is fine.
-func (s *Store) EndStream(id int64) {
-	if v, ok := s.streams.open.LoadAndDelete(id); ok {
-		v.(*Stream).part.endReading()
-	}
-}
-
-// ErrNoStream is what chunks of a stream that is not there get.
-var ErrNoStream = errors.New("no such stream: it was ended, its shuffle has expired, or it belongs to an earlier worker of this address")
-
-// Chunk is where the bytes of a chunk, or a part of it, are.
-func (s *Store) Chunk(c wire.ChunkSlice) ([]Piece, int64, error) {
-	v, ok := s.streams.open.Load(c.StreamID)
-	if !ok {
-		return nil, 0, ErrNoStream
-	}
-	st := v.(*Stream)
-	if c.Chunk < 0 || int(c.Chunk) >= len(st.chunks) || c.Offset < 0 || c.Len < 0 {
-		return nil, 0, fmt.Errorf("chunk %d of a stream of %d chunks", c.Chunk, len(st.chunks))
-	}
-	if st.whole && s.opts.Verify {
-		if err := st.part.check(int(c.Chunk)); err != nil {
-			return nil, 0, err
-		}
-	}
-	spans := cut(st.chunks[c.Chunk], int64(c.Offset), int64(c.Len))
-	var out []Piece
-	total := int64(0)
-	for _, sp := range spans {
-		pieces, err := st.part.pieces(sp)
-		if err != nil {
-			return nil, 0, err
-		}
-		out = append(out, pieces...)
-		total += sp.length
-	}
-	if total > math.MaxInt32 {
-		return nil, 0, fmt.Errorf("chunk %d has %d bytes, more than a frame can hold", c.Chunk, total)
-	}
-	return out, total, nil
-}
-
-// cut is the part of spans from an offset on.
-func cut(spans []span, off, n int64) []span {
-	var out []span
-	for _, s := range spans {
-		if off >= s.length {
-			off -= s.length
-			continue
-		}
-		take := min(s.length-off, n)
-		if take > 0 {
-			out = append(out, span{off: s.off + off, length: take})
-		}
-		n -= take
-		off = 0
-	}
-	return out
 }
 
 func (p *Partition) openReading() error {
@@ -196,9 +47,7 @@ func (p *Partition) openReading() error {
 		f, err := e.file.disk.fs.Open(e.file.path)
 		if err != nil {
 			e.file.disk.failed(err)
-			if r.readers == 0 {
-				r.closeFiles()
-			}
+			r.closeFiles()
 			return err
 		}
 		r.files[e.file] = f
@@ -210,7 +59,11 @@ func (p *Partition) openReading() error {
 	return nil
 }
 
+// closeFiles closes the files unless somebody needs them; the lock is held.
 func (r *readState) closeFiles() {
+	if r.holds > 0 || r.readers > 0 && !r.closed {
+		return
+	}
 	for k, f := range r.files {
 		_ = f.Close()
 		delete(r.files, k)
@@ -221,9 +74,8 @@ func (p *Partition) endReading() {
 	r := &p.reading
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.readers--; r.readers <= 0 {
-		r.closeFiles()
-	}
+	r.readers--
+	r.closeFiles()
 }
 
 // closeReading ends all reading: the partition is destroyed.
@@ -235,31 +87,48 @@ func (p *Partition) closeReading() {
 	r.closeFiles()
 }
 
-// pieces is where a run of the partition's bytes is.
-func (p *Partition) pieces(s span) ([]Piece, error) {
+func (r *readState) unhold() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.holds--
+	r.closeFiles()
+}
+
+// hold finds where runs of the partition's bytes are, and keeps them there until they are released.
+func (p *Partition) hold(spans []span) (Chunk, error) {
 	r := &p.reading
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		return nil, ErrNoStream
+	if r.closed || r.readers <= 0 {
+		return Chunk{}, ErrNoStream
 	}
-	var out []Piece
+	c := Chunk{part: p}
+	for _, s := range spans {
+		p.locate(&c, s)
+		c.Length += s.length
+	}
+	r.holds++
+	return c, nil
+}
+
+// locate adds where a run of the partition's bytes is; the lock of its readers is held.
+func (p *Partition) locate(c *Chunk, s span) {
 	at := int64(0) // where the extent begins in the partition
 	for _, e := range p.extents {
 		from, to := max(s.off, at), min(s.off+s.length, at+e.length)
 		if from < to {
 			if e.file != nil {
-				out = append(out, Piece{File: r.files[e.file], Off: e.off + from - at, Length: to - from})
+				c.Pieces = append(c.Pieces, Piece{File: p.reading.files[e.file], Off: e.off + from - at, Length: to - from})
 			} else {
-				out = appendMemory(out, e.pieces, from-at, to-from)
+				c.memory(e.pieces, from-at, to-from)
 			}
 		}
 		at += e.length
 	}
-	return out, nil
 }
 
-func appendMemory(out []Piece, pieces []piece, off, n int64) []Piece {
+// memory adds bytes that are in memory.
+func (c *Chunk) memory(pieces []piece, off, n int64) {
 	for _, pc := range pieces {
 		k := int64(len(pc.data))
 		if off >= k {
@@ -270,11 +139,12 @@ func appendMemory(out []Piece, pieces []piece, off, n int64) []Piece {
 		if take <= 0 {
 			break
 		}
-		out = append(out, Piece{Data: pc.data[off : off+take], Length: take})
+		pc.buf.Retain()
+		c.bufs = append(c.bufs, pc.buf)
+		c.Pieces = append(c.Pieces, Piece{Data: pc.data[off : off+take], Length: take})
 		n -= take
 		off = 0
 	}
-	return out
 }
 
 // ErrCorrupt is what a chunk gets whose bytes are not those that were written.
@@ -311,13 +181,14 @@ var scratch = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b 
 
 // scan reads a run of the partition's bytes in order.
 func (p *Partition) scan(s span, f func([]byte) error) error {
-	pieces, err := p.pieces(s)
+	c, err := p.hold([]span{s})
 	if err != nil {
 		return err
 	}
+	defer c.Release()
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
-	for _, pc := range pieces {
+	for _, pc := range c.Pieces {
 		if pc.Data != nil {
 			if err := f(pc.Data); err != nil {
 				return err

@@ -170,10 +170,11 @@ func (s *Store) Destroy(key string, primaries, replicas []wire.PartitionID) {
 			if v, ok := sh.parts.LoadAndDelete(copyID{PartitionID: id, mode: mode}); ok {
 				p := v.(*Partition)
 				sh.copies.Add(-1)
-				p.onDisk().placed.Add(-1)
 				p.destroy()
 				sh.bytes.Add(-p.Length())
-				sh.removeFiles(p)
+				p.mu.Lock()
+				p.removeFiles()
+				p.mu.Unlock()
 			}
 		}
 	}
@@ -181,16 +182,14 @@ func (s *Store) Destroy(key string, primaries, replicas []wire.PartitionID) {
 	remove(replicas, wire.Replica)
 }
 
-// removeFiles removes the files of a destroyed partition that are its alone.
-func (sh *shuffle) removeFiles(p *Partition) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// removeFiles has the files of a destroyed partition removed that are its alone; its lock is held.
+func (p *Partition) removeFiles() {
 	if p.flushes {
 		return // comes back when the flush ended
 	}
 	for _, e := range p.extents {
-		if e.file != nil && !strings.HasPrefix(path.Base(e.file.path), "pack-") {
-			e.file.disk.failed(e.file.disk.fs.RemoveAll(e.file.path))
+		if e.file != nil && !strings.HasPrefix(path.Base(e.file.path), packPrefix) {
+			e.file.disk.push(&removal{path: e.file.path})
 		}
 	}
 	p.extents = nil
@@ -207,23 +206,36 @@ func (s *Store) Drop(key string) {
 	sh.dropped = true
 	sh.mu.Unlock()
 	sh.parts.Range(func(_, v any) bool {
-		p := v.(*Partition)
-		p.onDisk().placed.Add(-1)
-		p.destroy()
+		v.(*Partition).destroy()
 		return true
 	})
 	s.streams.drop(sh)
+	sh.remove(s)
+}
+
+// remove has the shuffle's directories removed.
+func (sh *shuffle) remove(s *Store) {
 	for _, d := range s.disks {
-		d.push(&removal{dir: path.Join(d.path, sh.dir)})
+		d.push(&removal{path: path.Join(d.path, sh.dir)})
 	}
 }
 
-// removal removes a shuffle's directory.
-type removal struct{ dir string }
+// swept is called after a file was made in the shuffle's directory: if the shuffle was dropped meanwhile, that is removed again.
+func (sh *shuffle) swept(s *Store) {
+	sh.mu.Lock()
+	dropped := sh.dropped
+	sh.mu.Unlock()
+	if dropped {
+		sh.remove(s)
+	}
+}
+
+// removal removes a file, or a shuffle's directory.
+type removal struct{ path string }
 
 func (r *removal) write(d *disk) {
-	if err := d.fs.RemoveAll(r.dir); err != nil {
-		d.store.log.Warn("shuffle data could not be removed", "dir", r.dir, "err", err)
+	if err := d.fs.RemoveAll(r.path); err != nil {
+		d.store.log.Warn("shuffle data could not be removed", "path", r.path, "err", err)
 		d.failed(err)
 	}
 }

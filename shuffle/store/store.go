@@ -38,6 +38,7 @@ type Options struct {
 	Writers    int           // per disk
 	SlowAfter  time.Duration // a write that takes longer sets its disk aside
 	CommitTime time.Duration // after it, what a commit still waits for counts as failed
+	StreamTime time.Duration // after it, a stream that nobody reads from counts as ended
 	Verify     bool          // chunks are checked before they are first served
 	Now        func() time.Time
 	Log        *slog.Logger
@@ -52,6 +53,7 @@ func (o Options) withDefaults() Options {
 	o.Writers = cmp.Or(o.Writers, 2)
 	o.SlowAfter = cmp.Or(o.SlowAfter, 20*time.Second)
 	o.CommitTime = cmp.Or(o.CommitTime, 40*time.Second)
+	o.StreamTime = cmp.Or(o.StreamTime, 30*time.Minute)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -95,7 +97,7 @@ func Open(o Options) (*Store, error) {
 	if err := s.lock(); err != nil {
 		return nil, err
 	}
-	s.streams.init()
+	s.streams.init(s)
 	s.names.Store(s.opts.Now().UnixNano())
 	if err := s.adopt(); err != nil {
 		s.Close()
@@ -162,6 +164,13 @@ func (s *Store) Run(ctx context.Context) {
 		}
 		defer d.end()
 	}
+	for _, d := range s.disks {
+		all.Go(func() { every(ctx, func() { d.look(s.opts.Now()) }) })
+	}
+	every(ctx, s.watch)
+}
+
+func every(ctx context.Context, f func()) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -169,7 +178,7 @@ func (s *Store) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			s.Check()
+			f()
 		}
 	}
 }
@@ -184,17 +193,23 @@ func (s *Store) Step() bool {
 	return false
 }
 
-// Check looks after disks and commits that wait: what Run does every second.
+// Check looks after disks, commits that wait and streams that nobody reads: what Run does every second, there with a goroutine for
+// each disk, because one that hangs must not keep the others from being looked after.
 func (s *Store) Check() {
+	for _, d := range s.disks {
+		d.look(s.opts.Now())
+	}
+	s.watch()
+}
+
+// watch is the part of Check that asks no disk anything, and so cannot hang.
+func (s *Store) watch() {
 	now := s.opts.Now()
 	for _, d := range s.disks {
-		stranded := d.check(now)
-		if len(stranded) > 0 {
-			s.rescue(stranded, d)
-		}
-		d.probe(now)
+		s.rescue(d.watch(now), d)
 	}
 	s.overdue(now)
+	s.streams.expire(now, s.opts.StreamTime)
 }
 
 // rescue moves what waits for a disk that hangs to another.

@@ -203,7 +203,7 @@ func (c *conn) send(p store.Piece) error {
 	if f, ok := p.File.(sender); ok && c.raw != nil {
 		return f.SendTo(c.raw, p.Off, p.Length)
 	}
-	_, err := io.Copy(c.Conn, io.NewSectionReader(p.File, p.Off, p.Length))
+	_, err := io.CopyN(c.Conn, io.NewSectionReader(p.File, p.Off, p.Length), p.Length) // too few bytes are an error: the header promised them
 	return err
 }
 

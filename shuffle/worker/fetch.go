@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/sluicedata/sluice/shuffle/store"
 	"github.com/sluicedata/sluice/shuffle/wire"
 	"github.com/sluicedata/sluice/shuffle/wire/pb"
 )
@@ -197,14 +196,14 @@ func (f *fetcher) send(ctx context.Context) {
 
 // chunk answers with a chunk, or says why not. An error means that the connection is of no more use.
 func (f *fetcher) chunk(s wire.ChunkSlice) (int64, error) {
-	var pieces []store.Piece
-	pieces, n, err := f.w.store.Chunk(s)
+	c, err := f.w.store.Chunk(s)
 	if err != nil {
 		f.w.log.Warn("a chunk could not be read", "stream", s.StreamID, "chunk", s.Chunk, "err", err)
 		f.answer(wire.AppendChunkFailure(nil, s, err.Error()))
 		return 0, nil
 	}
-	return n, f.c.vectored(wire.AppendChunkHeader(make([]byte, 0, 32), s, int(n)), pieces)
+	defer c.Release()
+	return c.Length, f.c.vectored(wire.AppendChunkHeader(make([]byte, 0, 32), s, int(c.Length)), c.Pieces)
 }
 
 func unmarshal(payload []byte, m proto.Message) error { return proto.Unmarshal(payload, m) }
