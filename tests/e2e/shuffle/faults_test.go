@@ -141,36 +141,38 @@ func TestTheMasterIsKilled(t *testing.T) {
 	require.Zero(t, r.FailedTasks)
 }
 
+// silenced runs a replicated job, has a worker fall silent in the middle of its pushes or before its fetches, and says that this
+// cost seconds and no stage.
+func silenced(t *testing.T, s *testbed.Shuffle, inFetch bool, silence func()) {
+	t.Helper()
+	j := run(t, s, job(testbed.ShuffleOptions{Replicate: true, Hold: inFetch}))
+	if inFetch {
+		j.MapsDone()
+		silence()
+		j.Go()
+	} else {
+		pushedBy(t, s.Workers[0], 40e6)
+		silence()
+	}
+	r := right(t, j)
+	require.Equal(t, r.Stages, r.StageAttempts, "no stage is run again")
+	require.Less(t, r.Stall, stallOfSilent)
+}
+
 // TestASilentWorker stops a worker's process: its connections stay, and nothing comes over them.
 func TestASilentWorker(t *testing.T) {
-	for name, c := range map[string]struct {
-		hold  bool
-		short bool
-	}{"in push": {false, false}, "in fetch": {true, false}} {
+	for name, inFetch := range map[string]bool{"in push": false, "in fetch": true} {
 		t.Run(name, func(t *testing.T) {
-			if !c.short {
-				long(t)
-			}
+			long(t)
 			s := servers(t, testbed.ShuffleServers{Workers: 3})
-			j := run(t, s, job(testbed.ShuffleOptions{Replicate: true, Hold: c.hold}))
-			if c.hold {
-				j.MapsDone()
-				s.Workers[0].Pause()
-				j.Go()
-			} else {
-				pushedBy(t, s.Workers[0], 40e6)
-				s.Workers[0].Pause()
-			}
-			r := right(t, j)
-			require.Equal(t, r.Stages, r.StageAttempts, "no stage is run again")
-			require.Less(t, r.Stall, stallOfSilent)
+			silenced(t, s, inFetch, s.Workers[0].Pause)
 		})
 	}
 }
 
 // TestANodeIsGone pulls the cable of a worker's node: nothing comes back from it, no reset and no answer to a new connection.
 func TestANodeIsGone(t *testing.T) {
-	for name, hold := range map[string]bool{"in push": false, "in fetch": true} {
+	for name, inFetch := range map[string]bool{"in push": false, "in fetch": true} {
 		t.Run(name, func(t *testing.T) {
 			long(t)
 			var islands []*testbed.Island
@@ -181,19 +183,7 @@ func TestANodeIsGone(t *testing.T) {
 				}
 				islands = append(islands, i)
 			}
-			s := servers(t, testbed.ShuffleServers{Workers: 3, Islands: islands})
-			j := run(t, s, job(testbed.ShuffleOptions{Replicate: true, Hold: hold}))
-			if hold {
-				j.MapsDone()
-				islands[0].Pull()
-				j.Go()
-			} else {
-				pushedBy(t, s.Workers[0], 40e6)
-				islands[0].Pull()
-			}
-			r := right(t, j)
-			require.Equal(t, r.Stages, r.StageAttempts, "no stage is run again")
-			require.Less(t, r.Stall, stallOfSilent)
+			silenced(t, servers(t, testbed.ShuffleServers{Workers: 3, Islands: islands}), inFetch, islands[0].Pull)
 		})
 	}
 }

@@ -30,6 +30,7 @@ func TestTheJobItself(t *testing.T) {
 }
 
 func TestTheJobsKinds(t *testing.T) {
+	long(t)
 	for _, kind := range []string{"repartition", "sort", "aggregate", "join", "skew", "mappers"} {
 		t.Run(kind, func(t *testing.T) {
 			o := testbed.ShuffleOptions{Kind: kind, MB: 32, Verify: true, Master: "local[2,4]"}
