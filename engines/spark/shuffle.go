@@ -134,6 +134,10 @@ func shuffleConf(s engines.Shuffle, user string) map[string]string {
 		maps.Copy(conf, withoutFiles())
 	}
 	maps.Copy(conf, failover())
+	// The client waits for room in its windows by sleeping and looking again: 50 ms a time would bound a task to 40 MB/s.
+	for _, wait := range []string{"client.push.takeTaskWaitInterval", "client.push.limit.inFlight.sleepInterval"} {
+		conf[celeborn+wait] = "5ms"
+	}
 	return conf
 }
 
