@@ -15,7 +15,11 @@ type master struct {
 	w         *Worker
 	address   string
 	connected atomic.Bool
+	told      time.Time // when the log was told that the master cannot be reached
 }
+
+// tellEvery is how often the log is told that a master is still away.
+const tellEvery = time.Minute
 
 // answerTime is how long a heartbeat waits for its answer before the connection is made anew.
 const answerTime = 5 * time.Second
@@ -66,7 +70,10 @@ func (m *master) beat(ctx context.Context, c *rpc.Client, leaving bool) *rpc.Cli
 	if c == nil {
 		var err error
 		if c, err = rpc.Dial(ctx, m.address); err != nil {
-			m.w.log.Debug("the shuffle master cannot be reached", "master", m.address, "err", err)
+			if now := time.Now(); !leaving && now.Sub(m.told) > tellEvery {
+				m.told = now
+				m.w.log.Warn("the shuffle master cannot be reached: no partitions are placed here", "master", m.address, "err", err)
+			}
 			return nil
 		}
 	}
