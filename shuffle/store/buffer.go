@@ -50,12 +50,20 @@ func blockSize(n int) int {
 	return (n + step - 1) / step * step
 }
 
+// Fits says why a buffer of n bytes can never be had.
+func (m *Memory) Fits(n int) error {
+	if int64(blockSize(n)) > m.limit {
+		return fmt.Errorf("a push of %d bytes does not fit into the %d bytes that this worker has for pushes: give it more (--memory) or make records smaller", n, m.limit)
+	}
+	return nil
+}
+
 // Get takes a buffer of n bytes, and waits until there is room for it. More than the whole memory can never be had.
 func (m *Memory) Get(ctx context.Context, n int) (*Buffer, error) {
-	size := blockSize(n)
-	if int64(size) > m.limit {
-		return nil, fmt.Errorf("a push of %d bytes does not fit into the %d bytes that this worker has for pushes: give it more (--memory) or make records smaller", n, m.limit)
+	if err := m.Fits(n); err != nil {
+		return nil, err
 	}
+	size := blockSize(n)
 	m.mu.Lock()
 	if len(m.waiting) > 0 || m.used+int64(size) > m.limit {
 		w := &waiter{n: int64(size), ready: make(chan struct{})}

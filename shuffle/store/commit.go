@@ -148,7 +148,7 @@ func (k *commit) one() {
 	if !last {
 		return
 	}
-	notes := k.store.notes(k)
+	notes := k.store.notes(k.shuffle, k.parts)
 	k.mu.Lock()
 	k.notes = len(notes)
 	k.mu.Unlock()
@@ -156,6 +156,7 @@ func (k *commit) one() {
 		k.settle()
 	}
 	for _, n := range notes {
+		n.then = k.noted
 		n.disk.first(n)
 	}
 }

@@ -30,6 +30,7 @@ type disk struct {
 	mu      sync.Mutex
 	some    sync.Cond
 	queue   []job
+	again   []job               // removals that failed
 	dirty   list.List           // of *Partition with pending bytes, the oldest first
 	running map[int64]time.Time // when the writes began that have not ended
 	started int64
@@ -211,6 +212,11 @@ func (d *disk) look(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.running, n)
+	if d.bad == nil && len(d.again) > 0 {
+		d.queue = append(d.queue, d.again...)
+		d.again = nil
+		d.some.Broadcast()
+	}
 }
 
 // watch sees whether something hangs on the disk, and asks it nothing. It returns what waits to be written there if so: it must
@@ -288,9 +294,10 @@ func (d *disk) try() error {
 
 // dataFile is a file with partitions' bytes. Its writer keeps it open as long as there are not too many.
 type dataFile struct {
-	disk *disk
-	path string
-	size int64 // bytes that count
+	disk   *disk
+	path   string
+	size   int64 // bytes that count
+	shared bool  // by many partitions
 
 	mu     sync.Mutex
 	handle tier.File

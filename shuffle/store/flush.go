@@ -1,6 +1,9 @@
 package store
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // write implements job: what is pending goes to a disk.
 func (p *Partition) write(*disk) {
@@ -12,13 +15,27 @@ func (p *Partition) write(*disk) {
 	p.flushed(p.store.place(p, pieces))
 }
 
-// place writes pieces to the partition's disk or, if that one fails, to another. With no disk left they stay in memory: what was
-// acknowledged is not given up while there is a place for it.
+// place writes pieces to the partition's disk or, if that one fails, to another. With no disk left they stay in memory, until one
+// works again: what was acknowledged is not given up while there is a place for it.
 func (s *Store) place(p *Partition, pieces []piece) []extent {
-	total := int64(0)
-	for _, pc := range pieces {
-		total += int64(len(pc.data))
+	if e, ok := s.toDisk(p, pieces); ok {
+		release(pieces)
+		return []extent{e}
 	}
+	p.moveTo(nil, true)
+	s.stick(p)
+	return []extent{{length: length(pieces), pieces: pieces}}
+}
+
+func length(pieces []piece) (n int64) {
+	for _, pc := range pieces {
+		n += int64(len(pc.data))
+	}
+	return n
+}
+
+// toDisk writes pieces to the partition's disk or, if that one fails, to another.
+func (s *Store) toDisk(p *Partition, pieces []piece) (extent, bool) {
 	tried := map[*disk]bool{}
 	for d := p.onDisk(); d != nil; d = s.pick(tried) {
 		tried[d] = true
@@ -37,13 +54,80 @@ func (s *Store) place(p *Partition, pieces []piece) []extent {
 			s.log.Warn("shuffle data could not be written", "disk", d.path, "partition", p, "shuffle", p.shuffle.key, "err", err)
 			continue
 		}
-		release(pieces)
-		s.written.Add(total)
+		n := length(pieces)
+		s.written.Add(n)
 		p.moveTo(d, false)
-		return []extent{{file: f, off: off, length: total}}
+		return extent{file: f, off: off, length: n}, true
 	}
-	p.moveTo(nil, true)
-	return []extent{{length: total, pieces: pieces}}
+	return extent{}, false
+}
+
+// stick notes that bytes of the partition stayed in memory.
+func (s *Store) stick(p *Partition) {
+	s.stuckMu.Lock()
+	defer s.stuckMu.Unlock()
+	s.stuck = append(s.stuck, p)
+}
+
+// unstick has bytes that stayed in memory written when there is a disk that works.
+func (s *Store) unstick() {
+	s.stuckMu.Lock()
+	defer s.stuckMu.Unlock()
+	if d := s.pick(nil); d != nil {
+		for _, p := range s.stuck {
+			d.push(&respill{part: p})
+		}
+		s.stuck = nil
+	}
+}
+
+// respill writes what a partition has in memory because no disk took it.
+type respill struct{ part *Partition }
+
+func (j *respill) write(*disk) {
+	p := j.part
+	p.mu.Lock()
+	if p.gone || p.flushes {
+		if !p.gone {
+			p.store.stick(p)
+		}
+		p.mu.Unlock()
+		return
+	}
+	p.flushes = true
+	moved := slices.Clone(p.extents)
+	p.mu.Unlock()
+	var files []*dataFile
+	for i, e := range moved {
+		if e.file != nil {
+			continue
+		}
+		to, ok := p.store.toDisk(p, e.pieces)
+		if !ok {
+			p.store.stick(p)
+			break
+		}
+		moved[i] = to
+		files = append(files, to.file)
+	}
+	if !p.reading.move(p, moved, files) {
+		p.store.stick(p)
+	}
+	p.flushed(nil)
+	p.again()
+}
+
+// again notes a committed partition that is on disks now, and was not when it was committed.
+func (p *Partition) again() {
+	if n := p.store.notes(p.shuffle, []*Partition{p}); len(n) > 0 {
+		p.mu.Lock()
+		files := slices.Clone(p.extents)
+		p.mu.Unlock()
+		for _, e := range files {
+			e.file.rest()
+		}
+		n[0].disk.first(n[0])
+	}
 }
 
 func (p *Partition) onDisk() *disk {
@@ -97,12 +181,10 @@ func (k *pack) write(d *disk) {
 		}
 		return
 	}
+	f.shared = true
 	f.rest()
 	for i, p := range taken {
-		n := int64(0)
-		for _, pc := range each[i] {
-			n += int64(len(pc.data))
-		}
+		n := length(each[i])
 		release(each[i])
 		d.store.written.Add(n)
 		p.flushed([]extent{{file: f, off: off, length: n}})

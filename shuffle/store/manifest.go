@@ -28,21 +28,21 @@ const recordHeader = 8
 
 // note is what one disk is to be told of a commit. A commit does not fail if that fails: it is served until a restart.
 type note struct {
-	disk   *disk
-	commit *commit
-	record *storepb.Manifest
+	disk    *disk
+	shuffle *shuffle
+	record  *storepb.Manifest
+	then    func() // may be nil
 }
 
-// notes are what is to be written down of a commit's partitions, beside their data.
-func (s *Store) notes(k *commit) (out []*note) {
-	sh := k.shuffle
+// notes are what is to be written down of partitions, beside their data: of those that are committed and on disks.
+func (s *Store) notes(sh *shuffle, parts []*Partition) (out []*note) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if sh.dropped {
 		return nil
 	}
 	records := map[*disk]*storepb.Manifest{}
-	for _, p := range k.parts {
+	for _, p := range parts {
 		p.mu.Lock()
 		if p.done && !p.gone && !slices.ContainsFunc(p.extents, func(e extent) bool { return e.file == nil }) {
 			d := p.disk
@@ -55,7 +55,7 @@ func (s *Store) notes(k *commit) (out []*note) {
 	}
 	for _, d := range s.disks {
 		if r := records[d]; r != nil {
-			out = append(out, &note{disk: d, commit: k, record: r})
+			out = append(out, &note{disk: d, shuffle: sh, record: r})
 		}
 	}
 	return out
@@ -63,13 +63,15 @@ func (s *Store) notes(k *commit) (out []*note) {
 
 // write implements job.
 func (n *note) write(d *disk) {
-	sh := n.commit.shuffle
+	sh := n.shuffle
 	if err := d.record(path.Join(d.path, sh.dir), n.record); err != nil {
 		d.failed(err)
 		d.store.log.Warn("what was committed could not be noted: it is served until this worker ends", "shuffle", sh.key, "disk", d.path, "err", err)
 	}
 	sh.swept(d.store)
-	n.commit.noted()
+	if n.then != nil {
+		n.then()
+	}
 }
 
 func (p *Partition) record() *storepb.Partition {

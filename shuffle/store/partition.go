@@ -341,7 +341,7 @@ func (p *Partition) flushed(e []extent) {
 	case p.held > 0 && p.dirty.at == nil:
 		p.dirty = p.disk.touch(p)
 	}
-	if p.sealed {
+	if p.sealed && !p.done {
 		p.finish()
 		return
 	}
@@ -367,8 +367,10 @@ const (
 
 // lastFile is the file that the partition's bytes went to last, or nil.
 func (p *Partition) lastFile() *dataFile {
-	if n := len(p.extents); n > 0 {
-		return p.extents[n-1].file
+	for i := len(p.extents) - 1; i >= 0; i-- {
+		if f := p.extents[i].file; f != nil && !f.shared {
+			return f
+		}
 	}
 	return nil
 }

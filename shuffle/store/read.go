@@ -94,6 +94,34 @@ func (r *readState) unhold() {
 	r.closeFiles()
 }
 
+// move has readers find the partition's bytes at other places from now on; false if they cannot be read there.
+func (r *readState) move(p *Partition, to []extent, files []*dataFile) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.readers > 0 && !r.closed {
+		for _, f := range files {
+			if r.files[f] != nil {
+				continue
+			}
+			h, err := f.disk.fs.Open(f.path)
+			if err != nil {
+				f.disk.failed(err)
+				return false
+			}
+			r.files[f] = h
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, e := range p.extents {
+		if to[i].file != nil {
+			release(e.pieces)
+		}
+	}
+	p.extents = to
+	return true
+}
+
 // hold finds where runs of the partition's bytes are, and keeps them there until they are released.
 func (p *Partition) hold(spans []span) (Chunk, error) {
 	r := &p.reading

@@ -235,7 +235,10 @@ type removal struct{ path string }
 
 func (r *removal) write(d *disk) {
 	if err := d.fs.RemoveAll(r.path); err != nil {
-		d.store.log.Warn("shuffle data could not be removed", "path", r.path, "err", err)
+		d.store.log.Warn("shuffle data could not be removed; it is tried again when the disk works", "path", r.path, "err", err)
 		d.failed(err)
+		d.mu.Lock()
+		d.again = append(d.again, r)
+		d.mu.Unlock()
 	}
 }

@@ -77,6 +77,9 @@ type Store struct {
 	draining         atomic.Bool
 	locks            []io.Closer
 
+	stuckMu sync.Mutex
+	stuck   []*Partition // with bytes in memory that no disk took
+
 	commitsMu sync.Mutex
 	commits   map[*commit]struct{} // that wait
 }
@@ -208,6 +211,7 @@ func (s *Store) watch() {
 	for _, d := range s.disks {
 		s.rescue(d.watch(now), d)
 	}
+	s.unstick()
 	s.overdue(now)
 	s.streams.expire(now, s.opts.StreamTime)
 }
@@ -248,6 +252,9 @@ func (s *Store) pick(but map[*disk]bool) *disk {
 	}
 	return best
 }
+
+// Writes reports whether any disk takes data: if none does, memory that is full stays full.
+func (s *Store) Writes() bool { return s.pick(nil) != nil }
 
 // Drain makes the store take no new partitions and no more data.
 func (s *Store) Drain() { s.draining.Store(true) }

@@ -381,3 +381,81 @@ func TestDestroyInMemory(t *testing.T) {
 	c.Release()
 	require.EqualValues(t, 1<<10, r.Memory(wire.Primary).Used())
 }
+
+// TestRespill: what stayed in memory because no disk took it goes to one that works again, also under a reader, and is served after
+// a restart.
+func TestRespill(t *testing.T) {
+	r := newRig(t, 2)
+	r.reserve(store.Limits{}, id(0, 0), id(1, 0), id(2, 0))
+	want := [3][]byte{}
+	push := func(size int) {
+		for i := range 3 {
+			b := batch(int32(i), 0, int32(len(want[i])), size)
+			if r.push(id(int32(i), 0), b) == store.Written {
+				want[i] = append(want[i], b...)
+			}
+		}
+	}
+	push(5000)
+	r.drain()
+	r.failing(func(_ int, op tier.Op, _ string) error {
+		if op == tier.OpWrite {
+			return full
+		}
+		return nil
+	})
+	push(5000)
+	r.drain()
+	push(5000) // refused, where nothing is written any more
+	r.commit(1, id(0, 0), id(1, 0))
+	st, err := r.OpenStream(key, "0-0-0", 5, 3)
+	require.NoError(t, err)
+	held, err := r.Chunk(wire.ChunkSlice{StreamID: st.ID, Chunk: int32(st.Chunks() - 1), Len: 1 << 20})
+	require.NoError(t, err)
+	require.Positive(t, r.Memory(wire.Primary).Used())
+	r.Check()
+	r.drain()
+	require.Positive(t, r.Memory(wire.Primary).Used(), "no disk works yet")
+
+	r.failing(nil)
+	r.Check()
+	r.drain()
+	last, err := bytesOf(held)
+	require.NoError(t, err)
+	require.True(t, bytes.HasSuffix(want[0], last))
+	held.Release()
+	again, err := r.Chunk(wire.ChunkSlice{StreamID: st.ID, Chunk: int32(st.Chunks() - 1), Len: 1 << 20})
+	require.NoError(t, err)
+	now, err := bytesOf(again)
+	require.NoError(t, err)
+	require.Equal(t, last, now)
+	again.Release()
+	require.Zero(t, r.Memory(wire.Primary).Used())
+	push(100) // the third takes data again
+	r.commit(2, id(2, 0))
+	for life := range 2 {
+		for i := range int32(3) {
+			require.True(t, bytes.Equal(want[i], r.whole(id(i, 0))), "life %d partition %d", life, i)
+		}
+		r.restart()
+	}
+}
+
+// TestRemovalAgain: what could not be removed is removed when its disk works again.
+func TestRemovalAgain(t *testing.T) {
+	r := newRig(t, 1)
+	r.reserve(store.Limits{}, id(0, 0))
+	r.push(id(0, 0), batch(0, 0, 1, 5000))
+	r.commit(1, id(0, 0))
+	r.failing(on(0, tier.OpRemove, broken))
+	r.Drop(key)
+	r.drain()
+	r.failing(nil)
+	require.NotEmpty(t, r.files(0))
+	for range 30 {
+		r.now = r.now.Add(time.Second)
+		r.Check()
+		r.drain()
+	}
+	require.Empty(t, r.files(0))
+}

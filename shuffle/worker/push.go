@@ -104,11 +104,8 @@ func (p *pusher) push(ctx context.Context, h wire.Header, message []byte) error 
 	if peerOf(p.mode, part) != nil { // the body's bytes come over it
 		message = append([]byte(nil), message...)
 	}
-	buf, err := p.body(ctx, h.Body)
+	buf, err := p.body(ctx, m.RequestID, h.Body)
 	if buf == nil {
-		if err == nil {
-			p.answer(m.RequestID, answered(wire.HardSplit))
-		}
 		return err
 	}
 	defer buf.Release()
@@ -152,20 +149,32 @@ func takes(p *store.Partition) store.Verdict {
 	return p.Takes()
 }
 
-// body reads a frame's body into memory of the port. nil without an error: there was no memory, and the body was dropped.
-func (p *pusher) body(ctx context.Context, n int) (*store.Buffer, error) {
+// body reads a frame's body into memory of the port. nil without an error: there was no memory, and the push was answered.
+func (p *pusher) body(ctx context.Context, id int64, n int) (*store.Buffer, error) {
 	memory := p.w.store.Memory(p.mode)
 	buf := memory.TryGet(n)
 	if buf == nil {
-		p.c.out.flush(true) // who pushes may wait for these answers and for those that replicas still owe, and will not for this one soon
-		ctx, cancel := context.WithTimeout(ctx, memoryTime)
-		defer cancel()
-		var err error
-		buf, err = memory.Get(ctx, n)
-		p.c.out.working()
+		d := answered(wire.HardSplit) // of every entry, if there are some
+		err := memory.Fits(n)
+		switch {
+		case err != nil:
+			d = failed(nonCritical(p.mode), err.Error())
+		case !p.w.store.Writes():
+			err = store.ErrNoDisk
+		default:
+			p.c.out.flush(true) // who pushes may wait for these answers and for those that replicas still owe, and will not for this one soon
+			ctx, cancel := context.WithTimeout(ctx, memoryTime)
+			buf, err = memory.Get(ctx, n)
+			cancel()
+			p.c.out.working()
+		}
 		if err != nil {
 			p.w.log.Warn("a push found no memory", "bytes", n, "err", err)
-			return nil, p.c.r.Discard()
+			if err := p.c.r.Discard(); err != nil {
+				return nil, err
+			}
+			p.answer(id, d)
+			return nil, nil
 		}
 	}
 	_ = p.c.SetReadDeadline(time.Now().Add(bodyTime))
@@ -215,11 +224,8 @@ func (p *pusher) pushMerged(ctx context.Context, h wire.Header, message []byte) 
 	}
 	forwardable := append([]byte(nil), message...)
 	key, id := p.shuffleKey(m.ShuffleKey), m.RequestID
-	buf, err := p.body(ctx, h.Body)
+	buf, err := p.body(ctx, id, h.Body)
 	if buf == nil {
-		if err == nil {
-			p.answer(id, answered(wire.HardSplit)) // of every entry
-		}
 		return err
 	}
 	defer buf.Release()
