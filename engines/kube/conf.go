@@ -42,6 +42,9 @@ func sparkConf(l engines.Launch, site Site) (map[string]string, error) {
 		// Without it the Connect port would open only when executors have come, or half a minute has passed.
 		"spark.scheduler.minRegisteredResourcesRatio": "0",
 	})
+	if shuffles(l) {
+		conf["spark.celeborn.client.shuffle.manager.port"] = strconv.Itoa(site.Block.at(shufflePort))
+	}
 	if l.Program != nil && l.Program.Python {
 		conf["spark.kubernetes.resource.type"] = "python"
 	}

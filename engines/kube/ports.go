@@ -16,12 +16,13 @@ const (
 	blockManagerPort
 	connectPort
 	uiPort
+	shufflePort // where executors ask the driver's shuffle client, if there is a shuffle service
 	BlockSize
 )
 
 // podPorts are a driver's ports where it has an address of its own, and nobody to share them with: the ones that Spark's
-// own tools choose.
-var podPorts = [BlockSize]int{7078, 7079, 15002, 4040}
+// own tools choose, where there are any.
+var podPorts = [BlockSize]int{7078, 7079, 15002, 4040, 7080}
 
 // at is one of the ports of a block; without a block it is a driver's on the pod network.
 func (b Block) at(i int) int {
@@ -36,7 +37,7 @@ func (b Block) at(i int) int {
 func freeBlock(ports engines.Ports, tag engines.Tag, taken func(Block) bool) (Block, error) {
 	n := ports.Len() / BlockSize
 	if n == 0 {
-		return 0, errors.New("the range of ports has no room for a driver, which needs four")
+		return 0, errors.New("the range of ports has no room for a driver, which needs five")
 	}
 	begin := tag.Place(n)
 	for i := range n {

@@ -142,7 +142,7 @@ func driverPod(l engines.Launch, site Site) (*corev1.Pod, error) {
 	}
 	c.Args = driverArgs(l, site)
 	c.Env = driverEnv(c.Env, l, site)
-	c.Ports = append(c.Ports, containerPorts(site)...)
+	c.Ports = append(c.Ports, containerPorts(l, site)...)
 	request(c, memory, cpu, site.Guaranteed)
 	if l.Program == nil {
 		c.LivenessProbe = leaseProbe()
@@ -252,9 +252,13 @@ func request(c *corev1.Container, memory, cpu resource.Quantity, guaranteed bool
 
 // containerPorts declares what a driver listens on: with host networking that keeps the scheduler from putting two drivers
 // with the same ports on one node.
-func containerPorts(site Site) []corev1.ContainerPort {
+func containerPorts(l engines.Launch, site Site) []corev1.ContainerPort {
+	names := []string{"driver-rpc", "blockmanager", "connect", "ui"}
+	if shuffles(l) {
+		names = append(names, "shuffle")
+	}
 	var out []corev1.ContainerPort
-	for i, name := range []string{"driver-rpc", "blockmanager", "connect", "ui"} {
+	for i, name := range names {
 		p := corev1.ContainerPort{Name: name, ContainerPort: int32(site.Block.at(i)), Protocol: corev1.ProtocolTCP}
 		if site.HostNetwork {
 			p.HostPort = p.ContainerPort
@@ -361,11 +365,14 @@ func driverEnv(env []corev1.EnvVar, l engines.Launch, site Site) []corev1.EnvVar
 // localIPs are the variables that tell Spark, and the client of a shuffle service, which address is theirs.
 func localIPs(l engines.Launch) []string {
 	names := []string{"SPARK_LOCAL_IP"}
-	if l.Conf["spark.celeborn.master.endpoints"] != "" {
+	if shuffles(l) {
 		names = append(names, "CELEBORN_LOCAL_IP")
 	}
 	return names
 }
+
+// shuffles says that a launch uses a shuffle service.
+func shuffles(l engines.Launch) bool { return l.Conf["spark.celeborn.master.endpoints"] != "" }
 
 // literal keeps the kubelet from expanding $(NAME) in an argument or a value.
 func literal(text string) string { return strings.ReplaceAll(text, "$(", "$$(") }

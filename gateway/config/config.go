@@ -200,7 +200,7 @@ type Kubernetes struct {
 	PullPolicy            string            `koanf:"pull_policy" help:"When nodes fetch images. Empty: Kubernetes' own rule." oneof:",Always,IfNotPresent,Never"`
 	ServiceAccount        string            `koanf:"service_account" help:"Account of drivers, which make executors."`
 	HostNetwork           bool              `koanf:"host_network" help:"Drivers and executors use their nodes' network, without an overlay; false: the pod network."`
-	Ports                 string            `koanf:"ports" help:"With host networking: range of ports of drivers. Each has four of them, one behind the other, which no other driver has."`
+	Ports                 string            `koanf:"ports" help:"With host networking: range of ports of drivers. Each has five of them, one behind the other, which no other driver has."`
 	ExecutorPorts         string            `koanf:"executor_ports" help:"With host networking: range of ports that executors listen on; each takes the first that is free on its node. Empty: any port."`
 	Evictable             string            `koanf:"evictable" help:"Label of nodes that may be taken away, KEY or KEY=VALUE: executors prefer them and tolerate a taint of that key (NoSchedule), drivers stay off them. Empty: nodes are all alike."`
 	DriverSelector        string            `koanf:"driver_selector" help:"Labels that drivers' nodes must have, KEY=VALUE with commas between them."`

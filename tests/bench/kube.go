@@ -37,6 +37,7 @@ type place struct {
 	k          *testbed.Kubernetes
 	namespace  string
 	kubeconfig string // of the gateway's account
+	image      string // of engines
 }
 
 // onKubernetes measures submissions, cold starts, adoption, the watch and nodes that are taken away.
@@ -63,7 +64,7 @@ func onKubernetes(t *testbed.Suite, wanted func(part string) bool) []Figure {
 }
 
 func newPlace(t *testbed.Suite, k *testbed.Kubernetes, name string) *place {
-	p := &place{t: t, k: k, namespace: name}
+	p := &place{t: t, k: k, namespace: name, image: sparkImage}
 	_, err := k.Client().CoreV1().Namespaces().Create(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	if err == nil {
 		err = p.apply()
@@ -137,7 +138,7 @@ clusters:
       executor_priority_class: sluice-executor
 %s      conf:
         spark.executor.memory: 512m
-%s`, p.kubeconfig, p.namespace, sparkImage, lines(6, keys), lines(8, conf))
+%s`, p.kubeconfig, p.namespace, p.image, lines(6, keys), lines(8, conf))
 }
 
 const sparkImage = "sluice.test/spark:" + testbed.SparkVersion

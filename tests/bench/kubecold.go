@@ -28,7 +28,7 @@ const (
 )
 
 // block is the one block of ports that the only driver gets, so that the bench knows where it listens.
-const block = "24000-24003"
+const block = "24000-24004"
 
 // engineAt is where that driver listens, which runs on the one node that is not evictable.
 const engineAt = "10.90.0.1:24002"

@@ -40,6 +40,9 @@ const (
 // onShuffle measures the shuffle service: its processors' time against the least that can be done, and stock Spark's jobs
 // through it against Spark's own shuffle.
 func onShuffle(t *testbed.Suite, wanted func(string) bool) []Figure {
+	if wanted("evict") && !wanted("limit") { // only where it is named
+		return shuffleEvict(t)
+	}
 	var out []Figure
 	if wanted("limit") {
 		out = append(out, shuffleLimit(t)...)

@@ -17,11 +17,10 @@ func TestMain(m *testing.M) {
 	testbed.NeedJDK("tests/e2e/kube")
 	s := &testbed.Suite{}
 	kube = testbed.InKubernetes("tests/e2e/kube", testbed.KubernetesOptions{Evictable: []string{"node2", "node3"}, Images: func() []testbed.Image {
-		return []testbed.Image{testbed.SparkImage(s, testbed.SparkVersion), testbed.GatewayImage(s)}
+		return []testbed.Image{testbed.SparkImage(s, testbed.SparkVersion), testbed.SparkImage(s, testbed.OldSpark), testbed.ShuffleClientImage(s), testbed.GatewayImage(s)}
 	}}, func() {
 		testbed.SparkHome(s)
 		testbed.FetchSpark(s, testbed.OldSpark)
-		testbed.SparkImage(s, testbed.OldSpark)
 		testbed.FetchHadoop(s, testbed.HadoopVersion)
 		_ = testbed.InstallKDC() // NeedKDC says so where it is missed
 	})

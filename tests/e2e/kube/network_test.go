@@ -80,7 +80,6 @@ func (p *place) gatewayPod() string {
 // An older Spark asks nobody who they are: it runs where only the gateway reaches it.
 func TestAnOldSpark(t *testing.T) {
 	long(t)
-	kube.Load(t, testbed.SparkImage(t, testbed.OldSpark))
 	p := newPlace(t, "old")
 	p.image = "sluice.test/spark:" + testbed.OldSpark
 	g := p.gateway()

@@ -39,6 +39,7 @@ type place struct {
 	conf       []string // of its Spark settings
 	closed     bool
 	image      string
+	shuffle    string // the section of a shuffle service, if there is one
 }
 
 // long leaves out what takes longer than every change can wait for.
@@ -154,6 +155,10 @@ func (p *place) config() string {
 		name, _, _ := strings.Cut(k, ":")
 		keys = append(slices.DeleteFunc(keys, func(k string) bool { return strings.HasPrefix(k, name+":") }), k)
 	}
+	shuffle := ""
+	if p.shuffle != "" {
+		shuffle = "    shuffle: " + p.shuffle + "\n"
+	}
 	return fmt.Sprintf(`
 clusters:
   local: {kind: local}
@@ -164,7 +169,7 @@ clusters:
 %s      conf:
         spark.executor.memory: 512m
         spark.executor.cores: "2"
-%s`, p.closed, indented(6, keys), indented(8, p.conf))
+%s%s`, p.closed, indented(6, keys), indented(8, p.conf), shuffle)
 }
 
 func indented(by int, lines []string) string {

@@ -106,7 +106,7 @@ func TestTwoHundredLaunches(t *testing.T) {
 func clash(t *testing.T, p *place) error {
 	t.Helper()
 	c := p.client(t.TempDir(), func(o *kubernetes.Options) {
-		o.Site.Driver.Template, o.Ports = trivial(t, listens, ""), engines.Ports{First: 24800, Last: 24811}
+		o.Site.Driver.Template, o.Ports = trivial(t, listens, ""), engines.Ports{First: 24800, Last: 24814}
 		o.Images[""] = kubernetes.Image{Name: testbed.Busybox, Version: testbed.SparkVersion}
 	})
 	defer func() { _ = c.Close() }()
