@@ -36,7 +36,7 @@ test-all: lint test fuzz soak ## everything, with what takes long on Kubernetes
 	@$(MAKE) --no-print-directory e2e AREA=kube
 
 unit: ## tests without servers
-	go test -race -count=1 ./cmd/... ./engines/... ./gateway/... ./router/... ./shuffle/... ./tests/arch/
+	go test -race -count=1 ./cmd/... ./engines/... ./gateway/... ./router/... ./shuffle/... ./tests/arch/ ./tests/shufflesim/
 
 lint:
 	go vet -tags e2e ./...

@@ -138,7 +138,7 @@ type Result struct {
 // Client is a running client process.
 type Client struct {
 	Cmd      *exec.Cmd
-	out, err *lockedBuffer
+	out, err *Log
 	once     sync.Once
 	result   Result
 }
@@ -152,7 +152,7 @@ func Start(t T, name string, args ...string) *Client {
 // StartEnv starts a client process with more in its environment.
 func StartEnv(t T, env []string, name string, args ...string) *Client {
 	t.Helper()
-	c := &Client{Cmd: exec.CommandContext(context.Background(), name, args...), out: &lockedBuffer{}, err: &lockedBuffer{}}
+	c := &Client{Cmd: exec.CommandContext(context.Background(), name, args...), out: &Log{}, err: &Log{}}
 	c.Cmd.Env = append(os.Environ(), env...)
 	c.Cmd.Stdout, c.Cmd.Stderr = c.out, c.err
 	if err := c.Cmd.Start(); err != nil {

@@ -65,24 +65,27 @@ type Gateway struct {
 	Thrift   string // host:port
 	HTTP     string
 	Cmd      *exec.Cmd
-	log      *lockedBuffer
+	log      *Log
 	ended    chan struct{}
 	t        T
 	mark     string // what the command lines of its processes hold
 }
 
-type lockedBuffer struct {
+// Log is what a process, or a part of this one, has written. It may be read meanwhile.
+type Log struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (b *lockedBuffer) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (b *Log) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.Write(p)
 }
 
-func (b *lockedBuffer) String() string {
+// String is all that was written so far.
+func (b *Log) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
@@ -163,7 +166,7 @@ func startIn(t T, binary, dataDir, configYAML string, env []string) *Gateway {
 		}
 		args = append(args, "--config", file)
 	}
-	g := &Gateway{DataDir: dataDir, mark: dataDir, log: &lockedBuffer{}, ended: make(chan struct{}), t: t}
+	g := &Gateway{DataDir: dataDir, mark: dataDir, log: &Log{}, ended: make(chan struct{}), t: t}
 	g.Cmd = exec.CommandContext(context.Background(), binary, args...)
 	g.Cmd.Env = append(append(os.Environ(), "SLUICE_DATA_DIR="+dataDir, "SLUICE_LISTEN_THRIFT=127.0.0.1:0", "SLUICE_LISTEN_HTTP=127.0.0.1:0"), env...)
 	g.Cmd.Stdout, g.Cmd.Stderr = g.log, g.log

@@ -95,7 +95,7 @@ func (h *Hadoop) startKDC() {
 	}
 
 	// The path of the file is there for whoever looks for processes of the cluster.
-	cmd, log := h.kdcTool("krb5kdc", "-n", "-P", filepath.Join(dir, "pid")), &lockedBuffer{}
+	cmd, log := h.kdcTool("krb5kdc", "-n", "-P", filepath.Join(dir, "pid")), &Log{}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		h.t.Fatalf("start the KDC: %v", err)

@@ -73,7 +73,7 @@ func unpacked(t T, archives []string) string {
 		cmd := exec.CommandContext(context.Background(), "unshare", "--mount", "containerd", "-c", config, "--root", filepath.Join(dir, "root"),
 			"--state", filepath.Join(dir, "state"), "-a", socket)
 		cmd.Dir = "/"
-		log := &lockedBuffer{}
+		log := &Log{}
 		cmd.Stdout, cmd.Stderr = log, log
 		if err := cmd.Start(); err != nil {
 			return err

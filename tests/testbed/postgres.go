@@ -113,7 +113,7 @@ func (p *Postgres) Start() {
 	p.t.Helper()
 	p.cmd = p.command("postgres", "-D", filepath.Join(p.dir, "data"), "-p", strconv.Itoa(p.port), "-c", "listen_addresses=127.0.0.1",
 		"-c", "unix_socket_directories="+p.dir, "-c", "fsync=off", "-c", "max_connections=200")
-	log := &lockedBuffer{}
+	log := &Log{}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("start postgres: %v", err)

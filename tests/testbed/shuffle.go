@@ -59,13 +59,13 @@ type Process struct {
 	island string // network namespace, or empty
 	args   []string
 	cmd    *exec.Cmd
-	log    *lockedBuffer
+	log    *Log
 	ended  chan struct{}
 }
 
 func startProcess(t T, name, island string, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, name: name, island: island, args: args, log: &lockedBuffer{}}
+	p := &Process{t: t, name: name, island: island, args: args, log: &Log{}}
 	p.Start()
 	t.Cleanup(func() { p.End(syscall.SIGKILL) })
 	return p

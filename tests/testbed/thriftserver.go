@@ -52,7 +52,7 @@ func StartThriftServer(t T, env ...string) Server {
 // serve starts a server in a directory and waits until it listens.
 func serve(t T, dir, address string, env []string, name string, args []string) Server {
 	t.Helper()
-	log := &lockedBuffer{}
+	log := &Log{}
 	cmd := exec.CommandContext(context.Background(), name, args...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, append(os.Environ(), env...), log, log
 	if err := cmd.Start(); err != nil {

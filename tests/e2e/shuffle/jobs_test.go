@@ -67,3 +67,22 @@ func files(t *testing.T, s *testbed.Shuffle) (out []string) {
 	}
 	return out
 }
+
+// TestAQuota lets one user hold little: his next job uses Spark's own shuffle where it may, and others are not held up.
+func TestAQuota(t *testing.T) {
+	long(t)
+	s := servers(t, testbed.ShuffleServers{Workers: 1, MasterArgs: []string{"--quota", "ann=20MiB"}})
+	first := run(t, s, testbed.ShuffleOptions{Hold: true, Fallback: true})
+	first.MapsDone()
+	testbed.Until(t, 10*time.Second, "the master knows what ann holds", func() bool {
+		st, err := s.Status()
+		return err == nil && len(st.GetUsers()) == 1 && st.GetUsers()[0].GetBytes() > 20<<20
+	})
+	before := s.Workers[0].Metric("sluice_shuffle_pushed_bytes_total")
+	right(t, run(t, s, testbed.ShuffleOptions{Fallback: true}))
+	require.Equal(t, before, s.Workers[0].Metric("sluice_shuffle_pushed_bytes_total"), "it fell back")
+	first.Go()
+	right(t, first)
+	right(t, run(t, s, testbed.ShuffleOptions{Fallback: true}))
+	require.Greater(t, s.Workers[0].Metric("sluice_shuffle_pushed_bytes_total"), before+20e6, "nothing is held any more")
+}
