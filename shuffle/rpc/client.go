@@ -20,7 +20,8 @@ type RemoteError string
 
 func (e RemoteError) Error() string { return string(e) }
 
-// Client is a connection to an RPC port. It may be used by many at once; a broken one stays broken.
+// Client is a connection to an RPC port. It may be used by many at once; a broken one stays broken, and one on which a call ends
+// before its request was written is broken.
 type Client struct {
 	out    writer
 	closed chan struct{} // when the reader ended
@@ -131,9 +132,14 @@ func (c *Client) ask(ctx context.Context, body []byte) ([]byte, error) {
 	c.next++
 	c.pending[id] = ch
 	c.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { _ = c.out.conn.Close() }) // a peer that does not read holds the call, and whatever would follow it
 	c.out.write(wire.AppendRequest(nil, id, body))
+	stop()
 	select {
 	case a := <-ch:
+		if a.err == ErrClosed && ctx.Err() != nil { //nolint:errorlint // its own value
+			return nil, ctx.Err()
+		}
 		return a.body, a.err
 	case <-ctx.Done():
 		c.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -27,8 +28,9 @@ type Server struct {
 }
 
 const (
-	maxBody    = 64 << 20 // bytes of a request: one with slots for a million partitions has 5 MB
-	concurrent = 64       // requests of one connection in work
+	maxBody    = 64 << 20        // bytes of a request: one with slots for a million partitions has 5 MB
+	concurrent = 64              // requests of one connection in work
+	writeTime  = 2 * time.Minute // for a peer to take a frame; one that reads nothing holds what it asked for
 )
 
 // Serve accepts connections until the context ends, and waits for them to end.
@@ -161,7 +163,10 @@ type writer struct {
 func (w *writer) write(frame []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, _ = w.conn.Write(frame) // the reader sees a broken connection
+	_ = w.conn.SetWriteDeadline(time.Now().Add(writeTime))
+	if _, err := w.conn.Write(frame); err != nil {
+		_ = w.conn.Close() // which the reader sees
+	}
 }
 
 // Unmarshal reads a payload into a message, and names the message on failure.

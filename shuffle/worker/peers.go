@@ -21,9 +21,14 @@ const (
 
 // peers are connections to the replicate ports of other workers.
 type peers struct {
-	ctx context.Context // ends them
-	all sync.Map        // wire.WorkerID → *peer
-	run sync.WaitGroup
+	ctx  context.Context // ends them
+	dial func(ctx context.Context, address string) (net.Conn, error)
+	all  sync.Map // wire.WorkerID → *peer
+	run  sync.WaitGroup
+}
+
+func dialTCP(ctx context.Context, address string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 }
 
 // forwarded is a push on its way to its replica. then is called once, and returns where its answer waits to be written.
@@ -99,7 +104,7 @@ func (o *replies) flushIdle() {
 // run connects, writes until the connection ends, and fails what it owes.
 func (p *peer) run() {
 	ctx, cancel := context.WithTimeout(p.peers.ctx, peerDial)
-	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.address)
+	c, err := p.peers.dial(ctx, p.address)
 	cancel()
 	if err != nil {
 		p.fail(failure(wire.CreateConnectionReplica, "worker "+p.address+" with the replica cannot be reached: "+err.Error()))

@@ -39,6 +39,7 @@ func (p *pusher) serve(ctx context.Context) {
 			p.c.open.Add(-1)
 		}
 		if err != nil {
+			p.c.out.flush(false) // of what was taken before the end
 			if !errors.Is(err, io.EOF) && ctx.Err() == nil {
 				p.w.log.Debug("push connection ended", "peer", p.c.RemoteAddr(), "err", err)
 			}

@@ -129,7 +129,7 @@ func (w *Worker) HTTPAddress() string {
 // Run serves until the context ends.
 func (w *Worker) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	w.peers = &peers{ctx: ctx}
+	w.peers = &peers{ctx: ctx, dial: dialTCP}
 	w.log.Info("shuffle worker serves", "worker", w.id.String(), "incarnation", w.incarnation, "http", w.HTTPAddress())
 	serve := func(name string, cs *conns, f func(context.Context, *conn)) {
 		group.Go(func() error {

@@ -31,11 +31,10 @@ type location struct {
 	on        [2]*node // primary, and replica or nil
 	life      [2]int   // in which it was reserved
 	kills     [2]int   // of the node at that time
-	harms     [2]int
-	served    [2]bool // committed there
-	failed    [2]bool // the commit there said so, or nothing
-	cut       [2]bool // nobody could be asked
-	committed bool    // asked for
+	served    [2]bool  // committed there
+	failed    [2]bool  // the commit there said so, or nothing
+	cut       [2]bool  // nobody could be asked
+	committed bool     // asked for
 	settled   bool
 	lost      bool
 }
@@ -185,7 +184,11 @@ func (sh *shuffle) stage(p *proc) bool {
 	if !sh.commitAll(p) {
 		return false
 	}
-	p.sleep(sh.d.s.between(0, 3*time.Second))
+	rest := 3 * time.Second
+	if sh.d.s.chance(300) { // others run first: workers may die and come back meanwhile
+		rest = time.Minute
+	}
+	p.sleep(sh.d.s.between(0, rest))
 	for part := range int32(partitions) {
 		if !sh.read(p, part) {
 			return false
@@ -299,19 +302,19 @@ func (sh *shuffle) reserve(p *proc, all []*location) (missing []*location) {
 		}
 	}
 	bad := map[wire.WorkerID]bool{}
-	lives := map[wire.WorkerID][3]int{}
+	lives := map[wire.WorkerID][2]int{}
 	for _, id := range sortedIDs(by) {
 		n := sh.d.s.node(id)
 		out, err := p.call(sh.d.rpc(n), twice(sh.d.s, func(n *node, answer func(any)) bool {
 			err := n.store.Reserve(sh.key, nil, sh.limits, by[id])
-			answer([]any{err, n.life, n.kills, n.harms})
+			answer([]any{err, n.life, n.kills})
 			return true
 		}))
 		var refused error
 		if err == nil {
 			r := out.([]any)
 			refused, _ = r[0].(error)
-			lives[id] = [3]int{r[1].(int), r[2].(int), r[3].(int)}
+			lives[id] = [2]int{r[1].(int), r[2].(int)}
 		}
 		if err != nil || refused != nil {
 			bad[id] = true
@@ -327,7 +330,7 @@ func (sh *shuffle) reserve(p *proc, all []*location) (missing []*location) {
 			if bad[n.id] {
 				broken = true
 			} else {
-				l.life[mode], l.kills[mode], l.harms[mode] = lives[n.id][0], lives[n.id][1], lives[n.id][2]
+				l.life[mode], l.kills[mode] = lives[n.id][0], lives[n.id][1]
 			}
 		}
 		if broken {

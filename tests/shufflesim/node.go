@@ -15,23 +15,22 @@ import (
 
 // node is a worker's machine: its disks stay when the worker dies.
 type node struct {
-	s      *Sim
-	id     wire.WorkerID
-	name   string
-	store  *store.Store // nil while it is down
-	life   int
-	disks  []*faultyDisk
-	conns  []*conn
-	peers  map[wire.WorkerID]*conn
-	busy   bool // a step is due
-	blind  bool // a disk could not be read when it started
-	dying  bool // killed by an operation of a disk, and still on the stack
-	linked bool // the master heard of this life
+	s     *Sim
+	id    wire.WorkerID
+	name  string
+	store *store.Store // nil while it is down
+	life  int
+	disks []*faultyDisk
+	conns []*conn
+	peers map[wire.WorkerID]*conn
+	busy  bool // a step is due
+	blind bool // a disk could not be read when it started
+	dying bool // killed by an operation of a disk, and still on the stack
 
-	kills  int       // how often it died
-	harms  int       // how often something was done to its disks
-	downAt time.Time // when it was last down
-	opts   store.Options
+	kills int       // how often it died
+	harms int       // how often something was done to its disks
+	since time.Time // when it came up
+	opts  store.Options
 }
 
 // faultyDisk outlives the worker's lives.
@@ -42,7 +41,7 @@ type faultyDisk struct {
 }
 
 func (s *Sim) newNode(i, disks int) *node {
-	n := &node{s: s, id: wire.WorkerID{Host: fmt.Sprint("w", i), RPC: 1, Push: 2, Fetch: 3, Replicate: 4}, name: fmt.Sprint("w", i), downAt: epoch.Add(-time.Hour)}
+	n := &node{s: s, id: wire.WorkerID{Host: fmt.Sprint("w", i), RPC: 1, Push: 2, Fetch: 3, Replicate: 4}, name: fmt.Sprint("w", i)}
 	n.opts = store.Options{
 		Memory: 128 << 10 << s.r.IntN(4), FlushSize: 512 << s.r.IntN(5), ChunkSize: 1 << 10 << s.r.IntN(4), Reserve: 2, Verify: s.r.IntN(4) > 0,
 		OpenFiles: int64(1 + s.r.IntN(20)), Now: func() time.Time { return s.now },
@@ -67,7 +66,7 @@ func (f *faultyDisk) fail(op tier.Op, _ string) error {
 		return syscall.EIO
 	}
 	switch {
-	case f.wrong == "full" && (op == tier.OpWrite || op == tier.OpCreate || op == tier.OpMkdir):
+	case f.wrong == "full" && op == tier.OpWrite:
 		return syscall.ENOSPC
 	case f.wrong == "broken" && op != tier.OpRead && op != tier.OpOpen && op != tier.OpList:
 		return syscall.EIO
@@ -91,7 +90,7 @@ func (n *node) start() {
 		return
 	}
 	st.Seed(n.s.r.Int64N(1 << 40))
-	n.store, n.linked = st, false
+	n.store, n.since = st, n.s.now
 	n.peers = map[wire.WorkerID]*conn{}
 	n.s.log("%s life %d holds %d shuffles", n.name, n.life, len(st.Held()))
 	life := n.life
@@ -124,10 +123,7 @@ func (n *node) kill() {
 	if n.s.chance(300) {
 		down = n.s.between(5*time.Second, 60*time.Second)
 	}
-	n.s.in(down, func() {
-		n.downAt = n.s.now
-		n.start()
-	})
+	n.s.in(down, n.start)
 }
 
 func (n *node) incarnation() string { return fmt.Sprint(n.name, "-", n.life) }

@@ -175,7 +175,7 @@ func (sh *shuffle) places(part int32) (out string) {
 func (sh *shuffle) fetch(p *proc, l *location, from, to int32, take func(wire.Batch, []byte)) bool {
 	s := sh.d.s
 	mode := s.r.IntN(2)
-	resets := [2]int{}
+	resets, began := [2]int{}, s.now
 	var last error
 	for range 6 {
 		if mode = 1 - mode; !l.served[mode] {
@@ -209,7 +209,7 @@ func (sh *shuffle) fetch(p *proc, l *location, from, to int32, take func(wire.Ba
 	s.log("%s %s cannot be read: %v", sh.key, l.id, last)
 	for m, n := range l.on {
 		// A worker that is there, and whose disks always worked, has what it committed, also when it was started anew.
-		if l.served[m] && n.up() && s.now.Sub(n.downAt) > 40*time.Second && n.harms == 0 && resets[m] == 0 {
+		if l.served[m] && n.up() && n.since.Before(began) && n.harms == 0 && resets[m] == 0 {
 			s.problem("%s %s cannot be read from %s, which was never harmed: %v", sh.key, l.id, n.name, last)
 		}
 	}
