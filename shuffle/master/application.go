@@ -280,6 +280,12 @@ func (s *State) forgetShuffles(now time.Time, a *application) {
 	}
 }
 
+// busy reports whether an application has shuffles that it needs.
+func (s *State) busy(id string) bool {
+	a := s.apps[id]
+	return a != nil && a.live() && len(a.registered()) > 0
+}
+
 // CheckQuota says whether a user may put more on the workers.
 func (s *State) CheckQuota(now time.Time, m *pb.CheckQuota) *pb.CheckQuotaResponse {
 	s.advance(now)

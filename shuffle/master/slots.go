@@ -56,7 +56,9 @@ func (s *State) RequestSlots(now time.Time, m *pb.RequestSlots) *pb.RequestSlots
 	ref := shuffleRef{m.GetApplicationId(), m.GetShuffleId()}
 	s.unplace(ref)
 	all, status, why := s.candidates(now, m)
-	if q := s.quota(userName(m.GetUserIdentifier())); !q.GetAvailable() { // a driver that never falls back does not ask for it before
+	// A driver that never falls back does not ask for the quota before. What has begun goes on: an application that has shuffles is in
+	// the middle of something, which refusing it the next one would only lose.
+	if q := s.quota(userName(m.GetUserIdentifier())); !q.GetAvailable() && !s.busy(ref.app) {
 		status, why = wire.SlotNotAvailable, q.GetReason()
 	}
 	if status != wire.Success {

@@ -218,7 +218,9 @@ func TestQuota(t *testing.T) {
 	require.Equal(t, `the shuffles of user "ann" hold 120 bytes on the workers, of 100 bytes that the shuffle master allows; `+
 		"wait for other jobs of this user to end, or have the quota raised (sluice shuffle master --quota)", out.Reason)
 	require.False(t, heartbeat(s, t0, "a").CheckQuotaResponse.Available, "the user is known from the report")
-	slots := &pb.RequestSlots{ApplicationId: "a", ShuffleId: 1, PartitionIdList: []int32{0}, UserIdentifier: ann.UserIdentifier}
+	require.Zero(t, s.RequestSlots(t0, &pb.RequestSlots{ApplicationId: "a", ShuffleId: 1, PartitionIdList: []int32{0}, UserIdentifier: ann.UserIdentifier}).Status, "what has begun goes on")
+	s.Unregister(t0, &pb.UnregisterShuffle{AppId: "a", ShuffleId: 1})
+	slots := &pb.RequestSlots{ApplicationId: "b", ShuffleId: 1, PartitionIdList: []int32{0}, UserIdentifier: ann.UserIdentifier}
 	require.EqualValues(t, wire.SlotNotAvailable, s.RequestSlots(t0, slots).Status)
 	require.Equal(t, out.Reason, s.Status(t0).Refusals[0].Reason)
 	require.True(t, s.CheckQuota(t0, &pb.CheckQuota{UserIdentifier: &pb.UserIdentifier{Name: "bob"}}).Available)

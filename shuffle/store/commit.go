@@ -242,8 +242,8 @@ func (p *Partition) committed() (Committed, error) {
 	return out, nil
 }
 
-// overdue gives up on partitions that commits wait for too long: the driver asks for no longer, and a replica or a new attempt
-// of the stage is better than a job that stands still.
+// overdue settles commits that wait for disks for too long: a driver that hears nothing for some seconds takes all of the worker's
+// partitions for lost. What is not on a disk by then is in memory, and what is not noted is served until this worker ends.
 func (s *Store) overdue(now time.Time) {
 	s.commitsMu.Lock()
 	var late []*commit
@@ -256,8 +256,8 @@ func (s *Store) overdue(now time.Time) {
 	slices.SortFunc(late, func(a, b *commit) int { return cmp.Compare(a.number, b.number) })
 	for _, k := range late {
 		for _, p := range k.parts {
-			p.fail(errors.New("its disk did not take the data of partition " + p.String() + " in time"))
+			p.hasten(s.pick(map[*disk]bool{p.onDisk(): true}))
 		}
-		k.settle() // its data is on disks, and only the note of that is not: it is served until this worker ends
+		k.settle()
 	}
 }

@@ -11,7 +11,7 @@ func (p *Partition) write(*disk) {
 	if pieces == nil {
 		return
 	}
-	p.note(pieces)
+	p.departs(pieces)
 	p.flushed(p.store.place(p, pieces))
 }
 
@@ -162,7 +162,7 @@ func (k *pack) write(d *disk) {
 	var all []piece
 	for _, p := range k.parts {
 		if pieces := p.takePending(); pieces != nil {
-			p.note(pieces)
+			p.departs(pieces)
 			taken, each, all = append(taken, p), append(each, pieces), append(all, pieces...)
 		}
 	}

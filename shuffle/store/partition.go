@@ -74,6 +74,8 @@ type Partition struct {
 	queued  bool    // in its disk's queue
 	dirty   touched // in a disk's list of those with pending bytes
 	flushes bool    // a flush is running
+	flight  []piece // what it writes, once their checksums are taken
+	late    bool    // it took too long: what it writes is kept in memory instead
 	waiting []func()
 	maps    *roaring.Bitmap // when readers filter by map
 
@@ -219,19 +221,34 @@ func (p *Partition) finish() {
 	}
 }
 
-// fail says that bytes of the partition are lost, unless it is done.
-func (p *Partition) fail(err error) {
+// hasten settles a sealed partition for which a disk takes too long: what that has not written stays in memory and is served from
+// there, until another disk, or this one, has it. Nothing is given up for a driver's patience.
+func (p *Partition) hasten(to *disk) {
 	p.mu.Lock()
-	if p.done || p.err != nil || p.gone {
+	if p.done || p.err != nil || p.gone || !p.sealed || p.flushes && p.flight == nil {
 		p.mu.Unlock()
 		return
 	}
-	p.err = err
-	p.dropPending()
-	if !p.sealed {
-		p.mu.Unlock()
-		return
+	if p.flushes {
+		for _, pc := range p.flight {
+			pc.buf.Retain()
+		}
+		p.addExtents([]extent{{length: length(p.flight), pieces: p.flight}})
+		p.late = true
 	}
+	if len(p.pending) > 0 {
+		p.note(p.pending)
+		p.addExtents([]extent{{length: p.held, pieces: p.pending}})
+		p.pending, p.held = nil, 0
+		p.dirty.end()
+	}
+	p.stuck = true
+	if to != nil && to != p.disk {
+		p.disk.placed.Add(-1)
+		to.placed.Add(1)
+		p.disk = to
+	}
+	p.store.stick(p)
 	p.finish()
 }
 
@@ -282,8 +299,16 @@ func release(pieces []piece) {
 	}
 }
 
-// note takes chunk boundaries and checksums of pieces that are about to be written in this order. Each piece is whole batches, so
-// a chunk may begin with each.
+// departs says that a flush is about to write these pieces.
+func (p *Partition) departs(pieces []piece) {
+	p.note(pieces)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.flight = pieces
+}
+
+// note takes chunk boundaries and checksums of pieces that come next, in this order. Each piece is whole batches, so a chunk may
+// begin with each.
 func (p *Partition) note(pieces []piece) {
 	for _, pc := range pieces {
 		if n := len(p.starts); n == 0 || p.written-p.starts[n-1] >= p.store.opts.ChunkSize {
@@ -316,14 +341,27 @@ func (p *Partition) takePending() []piece {
 // flushed says that a flush ended, and where the pieces are now.
 func (p *Partition) flushed(e []extent) {
 	p.mu.Lock()
-	p.flushes = false
-	p.addExtents(e)
+	p.flushes, p.flight = false, nil
+	if p.late { // it is in memory, from where it goes to a disk again
+		p.late = false
+		for _, x := range e {
+			release(x.pieces)
+			if x.file != nil {
+				x.file.rest()
+			}
+		}
+	} else {
+		p.addExtents(e)
+	}
 	switch {
 	case p.gone:
 		p.releaseExtents()
 		p.removeFiles()
 		p.mu.Unlock()
 		p.shuffle.swept(p.store)
+		return
+	case p.done: // without this flush
+		p.mu.Unlock()
 		return
 	case p.err != nil: // it came too late
 		for _, x := range p.extents {

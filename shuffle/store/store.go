@@ -37,7 +37,7 @@ type Options struct {
 	OpenFiles  int64         // that are kept open for writing
 	Writers    int           // per disk
 	SlowAfter  time.Duration // a write that takes longer sets its disk aside
-	CommitTime time.Duration // after it, what a commit still waits for counts as failed
+	CommitTime time.Duration // after it a commit waits for no disk any more
 	StreamTime time.Duration // after it, a stream that nobody reads from counts as ended
 	Verify     bool          // chunks are checked before they are first served
 	Now        func() time.Time
@@ -52,7 +52,7 @@ func (o Options) withDefaults() Options {
 	o.OpenFiles = cmp.Or(o.OpenFiles, 4096)
 	o.Writers = cmp.Or(o.Writers, 2)
 	o.SlowAfter = cmp.Or(o.SlowAfter, 20*time.Second)
-	o.CommitTime = cmp.Or(o.CommitTime, 40*time.Second)
+	o.CommitTime = cmp.Or(o.CommitTime, 2*time.Second)
 	o.StreamTime = cmp.Or(o.StreamTime, 30*time.Minute)
 	if o.Now == nil {
 		o.Now = time.Now
