@@ -97,9 +97,13 @@ func appendTo(t *testing.T, s *store.Store, p *store.Partition, mode byte, batch
 	for _, b := range batches {
 		all = append(all, b...)
 	}
-	buf := s.Memory(mode).TryGet(len(all))
-	for ; buf == nil; buf = s.Memory(mode).TryGet(len(all)) {
-		require.True(t, s.Step(), "memory is full and nothing is to be written")
+	place := s.Memory(mode).Queue(len(all))
+	buf := place.Take()
+	for ; buf == nil; buf = place.Take() {
+		if !s.Step() { // what is in memory stays there
+			place.Leave()
+			return store.Split
+		}
 	}
 	defer buf.Release()
 	copy(buf.Bytes(), all)

@@ -197,6 +197,8 @@ type push struct {
 	batches [][]byte
 	merged  bool
 	waits   time.Time // for memory, since
+	place   *store.Place
+	left    bool // the place was left, or gave memory
 }
 
 func (p *push) size() (n int) {
@@ -224,14 +226,12 @@ func (p *push) take(n *node, answer func(any)) bool {
 			return true
 		}
 	}
-	buf := st.Memory(p.mode).TryGet(p.size())
+	buf := p.memory(n)
 	if buf == nil {
-		if p.waits.IsZero() {
-			p.waits = n.s.now
-		}
 		if n.kick(); n.s.now.Sub(p.waits) < memoryTime && st.Writes() {
 			return false
 		}
+		p.leave()
 		answer(worker.Answer{Body: []byte{byte(wire.HardSplit)}})
 		return true
 	}
@@ -264,6 +264,30 @@ func (p *push) take(n *node, answer func(any)) bool {
 		answer(d.Combine(a))
 	})
 	return true
+}
+
+// memory is where the push goes, or nil if it must wait.
+func (p *push) memory(n *node) *store.Buffer {
+	m := n.store.Memory(p.mode)
+	if p.place == nil {
+		if buf := m.TryGet(p.size()); buf != nil {
+			return buf
+		}
+		p.waits = n.s.now
+		p.place = new(store.Place)
+		*p.place = m.Queue(p.size())
+		n.s.in(memoryTime+time.Second, p.leave) // also if the connection is gone by then
+	}
+	buf := p.place.Take()
+	p.left = p.left || buf != nil
+	return buf
+}
+
+func (p *push) leave() {
+	if !p.left {
+		p.left = true
+		p.place.Leave()
+	}
 }
 
 func (n *node) peer(id wire.WorkerID) *conn {
