@@ -219,7 +219,7 @@ func TestNewest(t *testing.T) {
 		r.push(id(0, 0), batch(i, 0, 1, 100))
 		r.commit(1, id(0, 0))
 		if i < 11 {
-			r.failing(on(0, tier.OpRemove, syscall.EMFILE))
+			r.failing(onFirst(tier.OpRemove, syscall.EMFILE))
 			r.Drop(key)
 			r.drain()
 			r.failing(nil)
@@ -242,7 +242,7 @@ func TestStartWithBrokenDisk(t *testing.T) {
 			r.push(id(i, 0), batch(i, 0, 1, 9000))
 		}
 		r.commit(1, id(0, 0), id(1, 0))
-		r.failing(on(0, op, broken))
+		r.failing(onFirst(op, broken))
 		r.restart()
 		r.failing(nil)
 		for range 50 {

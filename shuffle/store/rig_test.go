@@ -221,10 +221,10 @@ func (r *rig) files(disk int) (out []string) {
 	return out
 }
 
-// on fails operations of one kind on a disk.
-func on(disk int, op tier.Op, err error) func(int, tier.Op, string) error {
+// onFirst fails operations of one kind on the first disk.
+func onFirst(op tier.Op, err error) func(int, tier.Op, string) error {
 	return func(d int, o tier.Op, _ string) error {
-		if d == disk && o == op {
+		if d == 0 && o == op {
 			return err
 		}
 		return nil

@@ -105,9 +105,10 @@ func storm(t *testing.T, s *store.Store, key string, r *rand.Rand) {
 		})
 	}
 	early := r.IntN(4)
-	if early == 0 { // while pushes come
+	switch early {
+	case 0: // while pushes come
 		s.Commit(store.Commit{Key: key, Epoch: 1, Primaries: ids[:2]}, func(store.Result) {})
-	} else if early == 1 {
+	case 1:
 		s.Destroy(key, ids[2:4], nil)
 	}
 	pushers.Wait()
