@@ -63,43 +63,69 @@ func (m *Memory) Get(ctx context.Context, n int) (*Buffer, error) {
 	if err := m.Fits(n); err != nil {
 		return nil, err
 	}
-	size := blockSize(n)
-	m.mu.Lock()
-	if len(m.waiting) > 0 || m.used+int64(size) > m.limit {
-		w := &waiter{n: int64(size), ready: make(chan struct{})}
-		m.waiting = append(m.waiting, w)
-		m.mu.Unlock()
-		m.wake()
-		select {
-		case <-w.ready: // its bytes are counted already
-			m.mu.Lock()
-		case <-ctx.Done():
-			m.forget(w)
-			return nil, ctx.Err()
-		}
-	} else {
-		m.used += int64(size)
+	if b := m.TryGet(n); b != nil {
+		return b, nil
 	}
-	pressed := m.used > m.limit/2 && m.used-int64(size) <= m.limit/2
-	b := m.block(n, size)
-	m.mu.Unlock()
-	if pressed {
-		m.wake()
+	p := m.Queue(n)
+	select {
+	case <-p.w.ready:
+		return p.Take(), nil
+	case <-ctx.Done():
+		p.Leave()
+		return nil, ctx.Err()
 	}
-	return b, nil
 }
 
 // TryGet is Get that does not wait.
 func (m *Memory) TryGet(n int) *Buffer {
 	size := blockSize(n)
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	if len(m.waiting) > 0 || m.used+int64(size) > m.limit {
+		m.mu.Unlock()
 		return nil
 	}
 	m.used += int64(size)
-	return m.block(n, size)
+	pressed := m.used > m.limit/2 && m.used-int64(size) <= m.limit/2
+	b := m.block(n, size)
+	m.mu.Unlock()
+	if pressed {
+		m.wake()
+	}
+	return b
 }
+
+// Place is one in the queue for memory. It must be left, unless Take gave a buffer.
+type Place struct {
+	m *Memory
+	w *waiter
+	n int
+}
+
+// Queue takes the last place in the queue for a buffer of n bytes, which must fit.
+func (m *Memory) Queue(n int) Place {
+	w := &waiter{n: int64(blockSize(n)), ready: make(chan struct{})}
+	m.mu.Lock()
+	m.waiting = append(m.waiting, w)
+	m.serve() // there may be room by now
+	m.mu.Unlock()
+	m.wake()
+	return Place{m: m, w: w, n: n}
+}
+
+// Take is the buffer, or nil while its turn has not come.
+func (p Place) Take() *Buffer {
+	select {
+	case <-p.w.ready: // its bytes are counted already
+		p.m.mu.Lock()
+		defer p.m.mu.Unlock()
+		return p.m.block(p.n, int(p.w.n))
+	default:
+		return nil
+	}
+}
+
+// Leave gives the place up.
+func (p Place) Leave() { p.m.forget(p.w) }
 
 // more takes a buffer even beyond the limit: for what moves from a buffer that is given back at once.
 func (m *Memory) more(n int) *Buffer {

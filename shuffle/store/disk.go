@@ -35,6 +35,7 @@ type disk struct {
 	running map[int64]time.Time // when the writes began that have not ended
 	started int64
 	bad     error // why it is set aside
+	left    bool  // for good
 	healthy time.Time
 	usable  int64
 	total   int64
@@ -170,6 +171,14 @@ func (d *disk) failed(err error) {
 	}
 }
 
+// leave leaves the disk out of everything.
+func (d *disk) leave(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bad, d.left = fmt.Errorf("it could not be used when this worker started, which must be started anew once that is repaired: %w", err), true
+	d.store.log.Error("shuffle disk left out", "disk", d.path, "err", err)
+}
+
 // state is how the disk fares.
 func (d *disk) state() DiskState {
 	d.mu.Lock()
@@ -193,6 +202,10 @@ func (d *disk) usableNow() bool {
 // look asks the disk itself: for its room, and whether it works again if it was set aside. It may hang, which watch sees.
 func (d *disk) look(now time.Time) {
 	d.mu.Lock()
+	if d.left {
+		d.mu.Unlock()
+		return
+	}
 	n := d.begin()
 	d.mu.Unlock()
 	usable, total, err := d.fs.Space(d.path)

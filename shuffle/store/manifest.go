@@ -175,6 +175,9 @@ func (s *Store) adopt() error {
 	}
 	var all []found
 	for _, d := range s.disks {
+		if d.left {
+			continue
+		}
 		names, err := d.fs.List(d.path)
 		if err != nil {
 			return err

@@ -18,9 +18,9 @@ const (
 	Written Verdict = iota
 	// WrittenSplit is Written, and the partition is large enough to be split.
 	WrittenSplit
-	// Split: not written; the partition takes no more, the data must go to another one.
+	// Split data was not written: the partition takes no more, the data must go to another one.
 	Split
-	// Broken: not written, because of an error that will last.
+	// Broken data was not written, because of an error that will last.
 	Broken
 )
 

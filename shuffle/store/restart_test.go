@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -218,7 +219,7 @@ func TestNewest(t *testing.T) {
 		r.push(id(0, 0), batch(i, 0, 1, 100))
 		r.commit(1, id(0, 0))
 		if i < 11 {
-			r.failing(on(0, tier.OpRemove, syscall.EMFILE))
+			r.failing(onFirst(tier.OpRemove, syscall.EMFILE))
 			r.Drop(key)
 			r.drain()
 			r.failing(nil)
@@ -229,4 +230,38 @@ func TestNewest(t *testing.T) {
 	dirs, err := r.mem[0].List("/d0")
 	require.NoError(t, err)
 	require.Len(t, dirs, 1)
+}
+
+// TestStartWithBrokenDisk: a worker comes back without a disk that fails, with what the others have; without any it says why.
+func TestStartWithBrokenDisk(t *testing.T) {
+	for _, op := range []tier.Op{tier.OpMkdir, tier.OpList} {
+		r := newRig(t, 2)
+		r.reserve(store.Limits{}, id(0, 0))
+		r.reserve(store.Limits{}, id(1, 0))
+		for i := range int32(2) {
+			r.push(id(i, 0), batch(i, 0, 1, 9000))
+		}
+		r.commit(1, id(0, 0), id(1, 0))
+		r.failing(onFirst(op, broken))
+		r.restart()
+		r.failing(nil)
+		for range 50 {
+			r.now = r.now.Add(time.Second)
+			r.Check()
+		}
+		require.Contains(t, r.Disks()[0].Problem, "started anew")
+		_, err := r.read(id(0, 0), 5, 3)
+		require.ErrorContains(t, err, "not known here")
+		require.Equal(t, batch(1, 0, 1, 9000), r.whole(id(1, 0)))
+		r.restart()
+		require.Equal(t, batch(0, 0, 1, 9000), r.whole(id(0, 0)))
+		r.failing(func(_ int, o tier.Op, _ string) error {
+			if o == op {
+				return broken
+			}
+			return nil
+		})
+		_, err = store.Open(r.opts)
+		require.ErrorIs(t, err, broken)
+	}
 }

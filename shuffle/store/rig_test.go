@@ -97,9 +97,13 @@ func appendTo(t *testing.T, s *store.Store, p *store.Partition, mode byte, batch
 	for _, b := range batches {
 		all = append(all, b...)
 	}
-	buf := s.Memory(mode).TryGet(len(all))
-	for ; buf == nil; buf = s.Memory(mode).TryGet(len(all)) {
-		require.True(t, s.Step(), "memory is full and nothing is to be written")
+	place := s.Memory(mode).Queue(len(all))
+	buf := place.Take()
+	for ; buf == nil; buf = place.Take() {
+		if !s.Step() { // what is in memory stays there
+			place.Leave()
+			return store.Split
+		}
 	}
 	defer buf.Release()
 	copy(buf.Bytes(), all)
@@ -217,10 +221,10 @@ func (r *rig) files(disk int) (out []string) {
 	return out
 }
 
-// on fails operations of one kind on a disk.
-func on(disk int, op tier.Op, err error) func(int, tier.Op, string) error {
+// onFirst fails operations of one kind on the first disk.
+func onFirst(op tier.Op, err error) func(int, tier.Op, string) error {
 	return func(d int, o tier.Op, _ string) error {
-		if d == disk && o == op {
+		if d == 0 && o == op {
 			return err
 		}
 		return nil

@@ -122,11 +122,11 @@ func (sh *shuffle) empty() bool { return sh.copies.Load() == 0 }
 type Missing int
 
 const (
-	// Unknown: nothing is known of the shuffle here.
+	// Unknown says that nothing is known of the shuffle here.
 	Unknown Missing = iota
-	// Ended: the map task has ended, by what a commit said.
+	// Ended says that the map task has ended, by what a commit said.
 	Ended
-	// Elsewhere: the data must go to another partition.
+	// Elsewhere says that the data must go to another partition.
 	Elsewhere
 )
 

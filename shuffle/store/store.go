@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
@@ -110,20 +111,32 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// lock keeps other workers off the disks.
+// lock keeps other workers off the disks. A disk that cannot be used is left out for this store's life, as what lies there was not
+// taken over: the others have data that readers wait for. With none left there is no store.
 func (s *Store) lock() error {
+	var bad []error
 	for _, d := range s.disks {
-		if err := d.fs.MkdirAll(d.path); err != nil {
-			return err
-		}
-		if l, ok := d.fs.(tier.Locker); ok {
-			c, err := l.Lock(d.path)
-			if err != nil {
+		err := d.fs.MkdirAll(d.path)
+		if l, ok := d.fs.(tier.Locker); ok && err == nil {
+			var c io.Closer
+			if c, err = l.Lock(d.path); err == nil {
+				s.locks = append(s.locks, c)
+			} else if !errors.As(err, new(*fs.PathError)) { // another process has it
 				s.Close()
 				return err
 			}
-			s.locks = append(s.locks, c)
 		}
+		if err == nil {
+			_, err = d.fs.List(d.path)
+		}
+		if err != nil {
+			bad = append(bad, err)
+			d.leave(err)
+		}
+	}
+	if len(bad) == len(s.disks) {
+		s.Close()
+		return errors.Join(bad...)
 	}
 	return nil
 }

@@ -238,7 +238,7 @@ func TestBrokenDisk(t *testing.T) {
 			r := newRig(t, 2)
 			ids := []wire.PartitionID{id(0, 0), id(1, 0), id(2, 0), id(3, 0)}
 			r.reserve(store.Limits{}, ids...)
-			r.failing(on(0, c.op, c.err))
+			r.failing(onFirst(c.op, c.err))
 			for i, n := range ids {
 				require.Equal(t, store.Written, r.push(n, batch(int32(i), 0, 1, 100*(1+i*30))))
 			}
@@ -265,12 +265,12 @@ func TestBrokenDiskStaysAside(t *testing.T) {
 	r := newRig(t, 1)
 	r.reserve(store.Limits{}, id(0, 0))
 	r.push(id(0, 0), batch(0, 0, 1, 5000))
-	r.failing(on(0, tier.OpWrite, broken))
+	r.failing(onFirst(tier.OpWrite, broken))
 	r.drain()
 	for i := range 100 {
 		r.failing(nil)
 		if i%10 == 0 {
-			r.failing(on(0, tier.OpRead, broken))
+			r.failing(onFirst(tier.OpRead, broken))
 		}
 		r.now = r.now.Add(time.Second)
 		r.Check()
@@ -364,7 +364,7 @@ func TestDestroy(t *testing.T) {
 func TestDestroyInMemory(t *testing.T) {
 	r := newRig(t, 1)
 	r.reserve(store.Limits{}, id(0, 0))
-	r.failing(on(0, tier.OpWrite, full))
+	r.failing(onFirst(tier.OpWrite, full))
 	r.push(id(0, 0), batch(0, 0, 1, 500))
 	r.commit(1, id(0, 0))
 	st, err := r.OpenStream(key, "0-0-0", 5, 3)
@@ -447,7 +447,7 @@ func TestRemovalAgain(t *testing.T) {
 	r.reserve(store.Limits{}, id(0, 0))
 	r.push(id(0, 0), batch(0, 0, 1, 5000))
 	r.commit(1, id(0, 0))
-	r.failing(on(0, tier.OpRemove, broken))
+	r.failing(onFirst(tier.OpRemove, broken))
 	r.Drop(key)
 	r.drain()
 	r.failing(nil)

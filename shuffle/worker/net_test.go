@@ -65,10 +65,10 @@ type talk struct {
 	ended   chan struct{}
 }
 
-func (b *bench) connect(mode byte) *talk {
+func (b *bench) connect() *talk {
 	ours, theirs := net.Pipe()
 	go func() {
-		b.w.pushes.serve(theirs, func(c *conn) { (&pusher{w: b.w, c: c, mode: mode}).serve(b.ctx) })
+		b.w.pushes.serve(theirs, func(c *conn) { (&pusher{w: b.w, c: c, mode: wire.Primary}).serve(b.ctx) })
 		_ = theirs.Close()
 	}()
 	context.AfterFunc(b.ctx, func() { _ = ours.Close() })
@@ -121,9 +121,9 @@ func (k *talk) heard() (beats int, answers map[int64]string) {
 	return k.beats, out
 }
 
-func frame(id int64, part int32, mode byte, data []byte) []byte {
+func frame(id int64, part int32, data []byte) []byte {
 	batch := wire.AppendBatch(nil, 0, 0, int32(id), data)
-	return append(wire.AppendPush(nil, id, mode, "app-1", fmt.Sprintf("%d-0", part), len(batch)), batch...)
+	return append(wire.AppendPush(nil, id, wire.Primary, "app-1", fmt.Sprintf("%d-0", part), len(batch)), batch...)
 }
 
 func pause(d time.Duration) {
@@ -135,10 +135,10 @@ func pause(d time.Duration) {
 // elsewhere. One that can never fit fails at once, and says why.
 func TestBeatsWithoutMemory(t *testing.T) {
 	inBubble(t, func(b *bench) {
-		k := b.connect(wire.Primary)
+		k := b.connect()
 		all, err := b.w.store.Memory(wire.Primary).Get(t.Context(), 48<<10)
 		require.NoError(t, err)
-		_, err = k.Write(frame(1, 0, wire.Primary, make([]byte, 100)))
+		_, err = k.Write(frame(1, 0, make([]byte, 100)))
 		require.NoError(t, err)
 		pause(20 * time.Second)
 		beats, answers := k.heard()
@@ -148,7 +148,7 @@ func TestBeatsWithoutMemory(t *testing.T) {
 		_, answers = k.heard()
 		require.Equal(t, map[int64]string{1: "HARD_SPLIT"}, answers)
 
-		_, err = k.Write(frame(2, 0, wire.Primary, make([]byte, 100)))
+		_, err = k.Write(frame(2, 0, make([]byte, 100)))
 		require.NoError(t, err)
 		pause(5 * time.Second)
 		all.Release()
@@ -159,7 +159,7 @@ func TestBeatsWithoutMemory(t *testing.T) {
 		after, _ := k.heard()
 		require.Equal(t, before, after, "who waits for nothing hears nothing")
 
-		_, err = k.Write(frame(3, 0, wire.Primary, make([]byte, 60<<10)))
+		_, err = k.Write(frame(3, 0, make([]byte, 60<<10)))
 		require.NoError(t, err)
 		_, answers = k.heard()
 		require.Contains(t, answers[3], "PUSH_DATA_FAIL_NON_CRITICAL_CAUSE_PRIMARY: a push of")
@@ -170,10 +170,10 @@ func TestBeatsWithoutMemory(t *testing.T) {
 func TestNoDiskNoMemory(t *testing.T) {
 	broken := errors.New("broken")
 	inBubble(t, func(b *bench) {
-		k := b.connect(wire.Primary)
+		k := b.connect()
 		last := ""
 		for i := int64(1); last != "HARD_SPLIT" && i < 20; i++ {
-			_, err := k.Write(frame(i, 0, wire.Primary, make([]byte, 20<<10)))
+			_, err := k.Write(frame(i, 0, make([]byte, 20<<10)))
 			require.NoError(t, err)
 			_, answers := k.heard()
 			last = answers[i]
@@ -193,9 +193,9 @@ func TestNoDiskNoMemory(t *testing.T) {
 func TestStalledBody(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		memory := b.w.store.Memory(wire.Primary)
-		whole := frame(1, 0, wire.Primary, make([]byte, 20<<10))
+		whole := frame(1, 0, make([]byte, 20<<10))
 		for _, stalls := range []bool{true, false} {
-			k := b.connect(wire.Primary)
+			k := b.connect()
 			_, err := k.Write(whole[:10_000])
 			require.NoError(t, err)
 			synctest.Wait()
@@ -255,8 +255,8 @@ func TestReplicas(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(b *bench) {
 				dialled := b.replica()
-				k := b.connect(wire.Primary)
-				_, err := k.Write(frame(1, 1, wire.Primary, make([]byte, 100)))
+				k := b.connect()
+				_, err := k.Write(frame(1, 1, make([]byte, 100)))
 				require.NoError(t, err)
 				c := <-dialled
 				r := wire.NewReader(c)
@@ -281,12 +281,12 @@ func TestReplicas(t *testing.T) {
 				_, answers = k.heard()
 				require.True(t, strings.HasPrefix(answers[1], s.want), answers[1])
 				if strings.Contains(s.want, "CONNECTION") || strings.Contains(s.want, "TIMEOUT") { // and for a moment nobody waits for it again
-					_, err = k.Write(frame(2, 1, wire.Primary, make([]byte, 100)))
+					_, err = k.Write(frame(2, 1, make([]byte, 100)))
 					require.NoError(t, err)
 					_, answers = k.heard()
 					require.True(t, strings.HasPrefix(answers[2], s.want), answers[2])
 					pause(3 * time.Second)
-					_, err = k.Write(frame(3, 1, wire.Primary, make([]byte, 100)))
+					_, err = k.Write(frame(3, 1, make([]byte, 100)))
 					require.NoError(t, err)
 					require.NotNil(t, <-dialled)
 				}
@@ -299,8 +299,8 @@ func TestReplicas(t *testing.T) {
 func TestAnswersWhileWaiting(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		dialled := b.replica()
-		k := b.connect(wire.Primary)
-		_, err := k.Write(frame(1, 1, wire.Primary, make([]byte, 100)))
+		k := b.connect()
+		_, err := k.Write(frame(1, 1, make([]byte, 100)))
 		require.NoError(t, err)
 		c := <-dialled
 		r := wire.NewReader(c)
@@ -312,7 +312,7 @@ func TestAnswersWhileWaiting(t *testing.T) {
 		all, err := b.w.store.Memory(wire.Primary).Get(t.Context(), 40<<10)
 		require.NoError(t, err)
 		defer all.Release()
-		go func() { _, _ = k.Write(frame(2, 0, wire.Primary, make([]byte, 20<<10))) }()
+		go func() { _, _ = k.Write(frame(2, 0, make([]byte, 20<<10))) }()
 		synctest.Wait()
 		_, err = c.Write(wire.AppendResponse(nil, m.RequestID, nil))
 		require.NoError(t, err)

@@ -84,12 +84,13 @@ func New(o Options) (*Worker, error) {
 func (w *Worker) listen() error {
 	bind := cmp.Or(w.opts.Bind, w.opts.Host)
 	w.id.Host = w.opts.Host
+	var lc net.ListenConfig
 	for _, p := range []struct {
 		name string
 		port int
 		into *int32
 	}{{"rpc", w.opts.RPC, &w.id.RPC}, {"push", w.opts.Push, &w.id.Push}, {"fetch", w.opts.Fetch, &w.id.Fetch}, {"replicate", w.opts.Replicate, &w.id.Replicate}} {
-		ln, err := net.Listen("tcp", net.JoinHostPort(bind, strconv.Itoa(p.port)))
+		ln, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(bind, strconv.Itoa(p.port)))
 		if err != nil {
 			return fmt.Errorf("--%s-port: %w", p.name, err)
 		}
@@ -97,7 +98,7 @@ func (w *Worker) listen() error {
 		*p.into = int32(ln.Addr().(*net.TCPAddr).Port)
 	}
 	if w.opts.HTTP != "" {
-		ln, err := net.Listen("tcp", w.opts.HTTP)
+		ln, err := lc.Listen(context.Background(), "tcp", w.opts.HTTP)
 		if err != nil {
 			return fmt.Errorf("--http: %w", err)
 		}

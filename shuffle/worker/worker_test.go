@@ -58,7 +58,7 @@ func dial(t *testing.T, w *worker.Worker, port int32) *shuffleclient.Conn {
 	return c
 }
 
-func part(id, epoch int32) wire.PartitionID { return wire.PartitionID{ID: id, Epoch: epoch} }
+func part(id int32) wire.PartitionID { return wire.PartitionID{ID: id} }
 
 // data is that many bytes that follow from a seed.
 func data(seed uint64, n int) []byte {
@@ -90,7 +90,7 @@ func TestPushCommitFetch(t *testing.T) {
 			const partitions, maps = 3, 10
 			var at []wire.Location
 			for i := range int32(partitions) {
-				at = append(at, wire.Location{PartitionID: part(i, 0), Worker: w.ID()})
+				at = append(at, wire.Location{PartitionID: part(i), Worker: w.ID()})
 			}
 			require.NoError(t, shuffleclient.Reserve(t.Context(), rpcs, "app-1", 0, at))
 			require.NoError(t, shuffleclient.Reserve(t.Context(), rpcs, "app-1", 0, at), "once more is the same")
@@ -109,7 +109,7 @@ func TestPushCommitFetch(t *testing.T) {
 						batch := wire.AppendBatch(nil, m, 0, int32(i+1), d)
 						if i == 1 {
 							answers.Add(1)
-							push.Push("app-1-0", part(p, 0), wire.Primary, batch, func(a shuffleclient.Answer) {
+							push.Push("app-1-0", part(p), wire.Primary, batch, func(a shuffleclient.Answer) {
 								defer answers.Done()
 								if a.Err != nil || len(a.Body) != 0 {
 									t.Errorf("push: %+v", a)
@@ -117,7 +117,7 @@ func TestPushCommitFetch(t *testing.T) {
 							})
 							continue
 						}
-						entries = append(entries, shuffleclient.Entry{ID: part(p, 0), Batch: batch})
+						entries = append(entries, shuffleclient.Entry{ID: part(p), Batch: batch})
 					}
 					if entries != nil {
 						answers.Add(1)
@@ -159,7 +159,7 @@ func TestPushCommitFetch(t *testing.T) {
 				}
 			}
 			late := wait(func(then func(shuffleclient.Answer)) {
-				push.Push("app-1-0", part(0, 0), wire.Primary, wire.AppendBatch(nil, 3, 1, 1, []byte("late")), then)
+				push.Push("app-1-0", part(0), wire.Primary, wire.AppendBatch(nil, 3, 1, 1, []byte("late")), then)
 			})
 			require.Equal(t, wire.MapEnded, late.Status(), "the map has ended, by the commit's word")
 		})
@@ -172,17 +172,17 @@ func TestReplication(t *testing.T) {
 	b, endB := start(t, tier.OS{})
 	pa, pb1 := a.ID(), b.ID()
 	ctlA, ctlB := control(t, a), control(t, b)
-	require.NoError(t, shuffleclient.Reserve(t.Context(), ctlA, "app", 7, []wire.Location{{PartitionID: part(0, 0), Worker: pa, Peer: &pb1}, {PartitionID: part(1, 0), Worker: pa, Peer: &pb1}}))
-	require.NoError(t, shuffleclient.Reserve(t.Context(), ctlB, "app", 7, []wire.Location{{PartitionID: part(0, 0), Mode: wire.Replica, Worker: pb1, Peer: &pa}, {PartitionID: part(1, 0), Mode: wire.Replica, Worker: pb1, Peer: &pa}}))
+	require.NoError(t, shuffleclient.Reserve(t.Context(), ctlA, "app", 7, []wire.Location{{PartitionID: part(0), Worker: pa, Peer: &pb1}, {PartitionID: part(1), Worker: pa, Peer: &pb1}}))
+	require.NoError(t, shuffleclient.Reserve(t.Context(), ctlB, "app", 7, []wire.Location{{PartitionID: part(0), Mode: wire.Replica, Worker: pb1, Peer: &pa}, {PartitionID: part(1), Mode: wire.Replica, Worker: pb1, Peer: &pa}}))
 	push := dial(t, a, a.ID().Push)
 	for i := range int32(20) {
 		got := wait(func(then func(shuffleclient.Answer)) {
-			push.Push("app-7", part(0, 0), wire.Primary, wire.AppendBatch(nil, i, 0, 1, data(uint64(i), 60<<10)), then)
+			push.Push("app-7", part(0), wire.Primary, wire.AppendBatch(nil, i, 0, 1, data(uint64(i), 60<<10)), then)
 		})
 		require.NoError(t, got.Err)
 		require.Empty(t, got.Body)
 		got = wait(func(then func(shuffleclient.Answer)) {
-			push.PushMerged("app-7", wire.Primary, []shuffleclient.Entry{{ID: part(0, 0), Batch: wire.AppendBatch(nil, i, 0, 2, []byte("x"))}, {ID: part(1, 0), Batch: wire.AppendBatch(nil, i, 0, 3, []byte("y"))}}, then)
+			push.PushMerged("app-7", wire.Primary, []shuffleclient.Entry{{ID: part(0), Batch: wire.AppendBatch(nil, i, 0, 2, []byte("x"))}, {ID: part(1), Batch: wire.AppendBatch(nil, i, 0, 3, []byte("y"))}}, then)
 		})
 		require.NoError(t, got.Err)
 		require.Equal(t, []byte{0}, got.Body)
@@ -197,11 +197,11 @@ func TestReplication(t *testing.T) {
 	require.Len(t, heads, 40)
 
 	sealed := wait(func(then func(shuffleclient.Answer)) {
-		push.Push("app-7", part(0, 0), wire.Primary, wire.AppendBatch(nil, 99, 0, 1, []byte("z")), then)
+		push.Push("app-7", part(0), wire.Primary, wire.AppendBatch(nil, 99, 0, 1, []byte("z")), then)
 	})
 	require.Equal(t, wire.HardSplit, sealed.Status(), "the replica takes no more, so nothing is acknowledged")
 	mixed := wait(func(then func(shuffleclient.Answer)) {
-		push.PushMerged("app-7", wire.Primary, []shuffleclient.Entry{{ID: part(1, 0), Batch: wire.AppendBatch(nil, 99, 0, 2, []byte("z"))}, {ID: part(0, 0), Batch: wire.AppendBatch(nil, 99, 0, 3, []byte("z"))}}, then)
+		push.PushMerged("app-7", wire.Primary, []shuffleclient.Entry{{ID: part(1), Batch: wire.AppendBatch(nil, 99, 0, 2, []byte("z"))}, {ID: part(0), Batch: wire.AppendBatch(nil, 99, 0, 3, []byte("z"))}}, then)
 	})
 	require.Equal(t, wire.HardSplit, mixed.Status())
 	_, payload, err := wire.ParseRaw(mixed.Body[1:])
@@ -214,7 +214,7 @@ func TestReplication(t *testing.T) {
 	for _, want := range []string{"PUSH_DATA_CONNECTION_EXCEPTION_REPLICA", "PUSH_DATA_CREATE_CONNECTION_FAIL_REPLICA"} {
 		require.Eventually(t, func() bool {
 			gone := wait(func(then func(shuffleclient.Answer)) {
-				push.Push("app-7", part(1, 0), wire.Primary, wire.AppendBatch(nil, 100, 0, 1, []byte("z")), then)
+				push.Push("app-7", part(1), wire.Primary, wire.AppendBatch(nil, 100, 0, 1, []byte("z")), then)
 			})
 			require.Error(t, gone.Err)
 			return slices.ContainsFunc([]string{want}, func(w string) bool { return len(gone.Err.Error()) > len(w) && gone.Err.Error()[:len(w)] == w })
@@ -228,11 +228,11 @@ func TestRestart(t *testing.T) {
 	at := func(o *worker.Options) { o.Store.Disks[0].Path = dir }
 	w, end := start(t, tier.OS{}, at)
 	ctl, push := control(t, w), dial(t, w, w.ID().Push)
-	require.NoError(t, shuffleclient.Reserve(t.Context(), ctl, "app", 1, []wire.Location{{PartitionID: part(0, 0), Worker: w.ID()}, {PartitionID: part(1, 0), Worker: w.ID()}, {PartitionID: part(2, 0), Worker: w.ID()}}))
+	require.NoError(t, shuffleclient.Reserve(t.Context(), ctl, "app", 1, []wire.Location{{PartitionID: part(0), Worker: w.ID()}, {PartitionID: part(1), Worker: w.ID()}, {PartitionID: part(2), Worker: w.ID()}}))
 	body := data(5, 100<<10)
 	for i := range int32(2) {
 		a := wait(func(then func(shuffleclient.Answer)) {
-			push.Push("app-1", part(i, 0), wire.Primary, wire.AppendBatch(nil, 0, 0, 1, body), then)
+			push.Push("app-1", part(i), wire.Primary, wire.AppendBatch(nil, 0, 0, 1, body), then)
 		})
 		require.NoError(t, a.Err)
 	}
@@ -268,7 +268,7 @@ func TestRestart(t *testing.T) {
 
 	for key, want := range map[string]wire.Status{"app-1": wire.MapEnded, "other-1": 0} {
 		a := wait(func(then func(shuffleclient.Answer)) {
-			push.Push(key, part(1, 0), wire.Primary, wire.AppendBatch(nil, 0, 0, 2, body), then)
+			push.Push(key, part(1), wire.Primary, wire.AppendBatch(nil, 0, 0, 2, body), then)
 		})
 		if want != 0 {
 			require.Equal(t, want, a.Status())
@@ -277,7 +277,7 @@ func TestRestart(t *testing.T) {
 		}
 	}
 	a := wait(func(then func(shuffleclient.Answer)) {
-		push.Push("app-1", part(1, 0), wire.Primary, wire.AppendBatch(nil, 1, 0, 2, body), then)
+		push.Push("app-1", part(1), wire.Primary, wire.AppendBatch(nil, 1, 0, 2, body), then)
 	})
 	require.Equal(t, wire.HardSplit, a.Status(), "the map goes on, elsewhere")
 }

@@ -1,6 +1,7 @@
 package shufflesim
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"syscall"
@@ -24,7 +25,7 @@ type node struct {
 	conns []*conn
 	peers map[wire.WorkerID]*conn
 	busy  bool // a step is due
-	blind bool // a disk could not be read when it started
+	blind bool // a disk did not work when it started
 	dying bool // killed by an operation of a disk, and still on the stack
 
 	kills int       // how often it died
@@ -82,7 +83,7 @@ func (n *node) up() bool { return n.store != nil && !n.dying }
 func (n *node) start() {
 	n.life++
 	n.dying = false
-	n.blind = slices.ContainsFunc(n.disks, func(d *faultyDisk) bool { return d.wrong == "unreadable" })
+	n.blind = slices.ContainsFunc(n.disks, func(d *faultyDisk) bool { return d.wrong == "unreadable" || d.wrong == "broken" })
 	st, err := store.Open(n.opts)
 	if err != nil { // a disk does not work: it is tried again
 		n.s.log("%s does not start: %v", n.name, err)
@@ -197,6 +198,8 @@ type push struct {
 	batches [][]byte
 	merged  bool
 	waits   time.Time // for memory, since
+	place   *store.Place
+	left    bool // the place was left, or gave memory
 }
 
 func (p *push) size() (n int) {
@@ -224,14 +227,12 @@ func (p *push) take(n *node, answer func(any)) bool {
 			return true
 		}
 	}
-	buf := st.Memory(p.mode).TryGet(p.size())
+	buf := p.memory(n)
 	if buf == nil {
-		if p.waits.IsZero() {
-			p.waits = n.s.now
-		}
 		if n.kick(); n.s.now.Sub(p.waits) < memoryTime && st.Writes() {
 			return false
 		}
+		p.leave()
 		answer(worker.Answer{Body: []byte{byte(wire.HardSplit)}})
 		return true
 	}
@@ -255,15 +256,39 @@ func (p *push) take(n *node, answer func(any)) bool {
 	on := &push{mode: wire.Replica, key: p.key, ids: p.ids, batches: p.batches, merged: p.merged}
 	n.peer(*d.Peer).send(on.take, func(out any, err error) {
 		a, _ := out.(worker.Answer)
-		switch err {
-		case errConnect:
+		switch {
+		case errors.Is(err, errConnect):
 			a = worker.Answer{Failure: wire.CreateConnectionReplica.String() + ": " + d.Peer.Host}
-		case errReset:
+		case err != nil:
 			a = worker.Answer{Failure: wire.ConnectionExceptionReplica.String() + ": " + d.Peer.Host}
 		}
 		answer(d.Combine(a))
 	})
 	return true
+}
+
+// memory is where the push goes, or nil if it must wait.
+func (p *push) memory(n *node) *store.Buffer {
+	m := n.store.Memory(p.mode)
+	if p.place == nil {
+		if buf := m.TryGet(p.size()); buf != nil {
+			return buf
+		}
+		p.waits = n.s.now
+		p.place = new(store.Place)
+		*p.place = m.Queue(p.size())
+		n.s.in(memoryTime+time.Second, p.leave) // also if the connection is gone by then
+	}
+	buf := p.place.Take()
+	p.left = p.left || buf != nil
+	return buf
+}
+
+func (p *push) leave() {
+	if !p.left {
+		p.left = true
+		p.place.Leave()
+	}
 }
 
 func (n *node) peer(id wire.WorkerID) *conn {

@@ -66,13 +66,6 @@ func (s *Sim) Run() {
 	if !s.run(3*leaseTime+2*time.Minute, s.clean) {
 		s.problem("what applications left is not deleted: %s", s.leftovers())
 	}
-	for _, n := range s.nodes {
-		if n.up() && s.leftovers() == "" {
-			if used := n.store.Memory(wire.Primary).Used() + n.store.Memory(wire.Replica).Used(); used != 0 {
-				s.problem("%s holds %d bytes of memory for nothing", n.name, used)
-			}
-		}
-	}
 }
 
 func (s *Sim) idle() bool {
@@ -159,13 +152,16 @@ func (s *Sim) clean() bool {
 	return s.now.UnixNano()%int64(time.Second) < int64(50*time.Millisecond) && s.leftovers() == ""
 }
 
-// leftovers are shuffles that workers hold, and files on their disks.
+// leftovers are shuffles that workers hold, files on their disks and memory in use.
 func (s *Sim) leftovers() string {
 	var out []string
 	for _, n := range s.nodes {
 		if n.store == nil {
 			out = append(out, n.name+" is down")
 			continue
+		}
+		if used := n.store.Memory(wire.Primary).Used() + n.store.Memory(wire.Replica).Used(); used != 0 {
+			out = append(out, fmt.Sprintf("%s %d bytes of memory", n.name, used))
 		}
 		for _, h := range n.store.Held() {
 			out = append(out, n.name+" "+wire.ShuffleKey(h.GetAppId(), h.GetShuffleId()))

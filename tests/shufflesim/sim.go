@@ -36,7 +36,6 @@ type Sim struct {
 	procs  []*proc
 
 	master   *master.State // nil while it is down
-	harmed   bool          // the master was restarted
 	nodes    []*node
 	drivers  []*driver
 	settling bool // no new faults: all is to end

@@ -1,6 +1,7 @@
 package shufflesim
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -144,7 +145,7 @@ func (t *task) send(group []*batch) {
 		t.flying--
 		a, _ := out.(worker.Answer)
 		switch {
-		case err == errConnect:
+		case errors.Is(err, errConnect):
 			t.again(group, "PUSH_DATA_CREATE_CONNECTION_FAIL_PRIMARY")
 		case err != nil:
 			t.again(group, "PUSH_DATA_CONNECTION_EXCEPTION_PRIMARY")
@@ -166,8 +167,8 @@ func (t *task) send(group []*batch) {
 func statuses(n int, body []byte) []wire.Status {
 	out := make([]wire.Status, n)
 	first := wire.Status(body[0]) // a client would break without
-	switch {
-	case first == wire.HardSplit || first == wire.SoftSplit:
+	switch first {
+	case wire.HardSplit, wire.SoftSplit:
 		if len(body) == 1 {
 			for i := range out {
 				out[i] = wire.HardSplit
