@@ -27,9 +27,6 @@ const (
 // copyBelow is from where on data is kept in the buffer it came in, rather than copied next to what the partition has.
 const copyBelow = 16 << 10
 
-// castagnoli is the polynomial that processors have an instruction for.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // copyID names one copy of a partition inside its shuffle.
 type copyID struct {
 	wire.PartitionID
@@ -42,7 +39,8 @@ func (c copyID) String() string { return c.PartitionID.String() + "-" + strconv.
 type piece struct {
 	data []byte
 	buf  *Buffer
-	own  bool // the partition alone has the buffer, and may append to it
+	own  bool // the partition alone has the buffer, and may append to it; the sum is made when it is written
+	sum  uint32
 }
 
 // extent is where a run of a partition's bytes is: in a file, or in memory when no disk would take it.
@@ -125,13 +123,17 @@ func (p *Partition) takes() Verdict {
 
 // Append adds whole batches of that map to the partition. The data lies in owner, which is retained if it is kept; nil if it must be copied.
 func (p *Partition) Append(mapID int32, data []byte, owner *Buffer) Verdict {
+	var sum uint32
+	if stays(data, owner) { // now, while it is in the processor's cache
+		sum = crc32.Checksum(data, castagnoli)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	verdict := p.takes()
 	if verdict == Split || verdict == Broken {
 		return verdict
 	}
-	p.keep(data, owner)
+	p.keep(data, owner, sum)
 	p.length += int64(len(data))
 	p.shuffle.bytes.Add(int64(len(data)))
 	p.held += int64(len(data))
@@ -149,11 +151,14 @@ func (p *Partition) Append(mapID int32, data []byte, owner *Buffer) Verdict {
 	return verdict
 }
 
+// stays reports whether data is kept in the buffer it came in.
+func stays(data []byte, owner *Buffer) bool { return owner != nil && len(data) >= copyBelow }
+
 // keep puts data at the end of what is pending.
-func (p *Partition) keep(data []byte, owner *Buffer) {
-	if owner != nil && len(data) >= copyBelow {
+func (p *Partition) keep(data []byte, owner *Buffer, sum uint32) {
+	if stays(data, owner) {
 		owner.Retain()
-		p.pending = append(p.pending, piece{data: data, buf: owner})
+		p.pending = append(p.pending, piece{data: data, buf: owner, sum: sum})
 		return
 	}
 	if n := len(p.pending); n > 0 {
@@ -318,7 +323,11 @@ func (p *Partition) note(pieces []piece) {
 			p.starts = append(p.starts, p.written)
 			p.sum = 0
 		}
-		p.sum = crc32.Update(p.sum, castagnoli, pc.data)
+		if pc.own {
+			p.sum = crc32.Update(p.sum, castagnoli, pc.data)
+		} else {
+			p.sum = joined(p.sum, pc.sum, int64(len(pc.data)))
+		}
 		p.written += int64(len(pc.data))
 	}
 }
