@@ -60,3 +60,27 @@ func TestDirtyEnds(t *testing.T) {
 	require.Zero(t, s.disks[0].dirty.Len())
 	require.Zero(t, s.open.Load())
 }
+
+// TestHastenAtLanding: a commit that loses its patience just when the flush it waits for has ended does not serve memory that was
+// given back.
+func TestHastenAtLanding(t *testing.T) {
+	s, err := Open(Options{Disks: []Disk{{Path: "/d", FS: tier.NewMem()}}, FlushSize: 10})
+	require.NoError(t, err)
+	at := wire.Location{PartitionID: wire.PartitionID{ID: 1}}
+	require.NoError(t, s.Reserve("a-1", nil, Limits{}, []wire.Location{at}))
+	p, _ := s.Find("a-1", at.PartitionID, wire.Primary)
+	p.Append(0, make([]byte, 40), nil)
+	pieces := p.takePending()
+	p.departs(pieces)
+	settled := false
+	p.seal(func() { settled = true })
+	written := s.place(p, pieces)
+	require.Zero(t, s.primary.Used())
+	require.NotPanics(t, func() { p.hasten(nil) })
+	require.False(t, settled)
+	require.Zero(t, s.primary.Used())
+	p.flushed(written)
+	require.True(t, settled)
+	require.Len(t, p.extents, 1)
+	require.NotNil(t, p.extents[0].file)
+}

@@ -174,9 +174,15 @@ func (k *commit) noted() {
 
 // settle answers all who wait for the commit, once.
 func (k *commit) settle() {
+	k.mu.Lock()
+	early := k.settled || k.waits > 0 // an answer that is made before all have settled would call them failed
+	k.mu.Unlock()
+	if early {
+		return
+	}
 	r := k.answer()
 	k.mu.Lock()
-	if k.settled || k.waits > 0 {
+	if k.settled {
 		k.mu.Unlock()
 		return
 	}

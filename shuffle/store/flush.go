@@ -19,7 +19,7 @@ func (p *Partition) write(*disk) {
 // works again: what was acknowledged is not given up while there is a place for it.
 func (s *Store) place(p *Partition, pieces []piece) []extent {
 	if e, ok := s.toDisk(p, pieces); ok {
-		release(pieces)
+		p.lands(pieces)
 		return []extent{e}
 	}
 	p.moveTo(nil, true)
@@ -185,7 +185,7 @@ func (k *pack) write(d *disk) {
 	f.rest()
 	for i, p := range taken {
 		n := length(each[i])
-		release(each[i])
+		p.lands(each[i])
 		d.store.written.Add(n)
 		p.flushed([]extent{{file: f, off: off, length: n}})
 		off += n

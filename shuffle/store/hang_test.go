@@ -185,3 +185,26 @@ func TestProbeHangs(t *testing.T) {
 		require.Len(t, r.committing(1, on[0][0], on[1][0])().Primaries, 2)
 	})
 }
+
+// TestGrownFileHangs: also a partition that has some bytes in the very file whose write hangs is committed in time, and keeps nobody
+// who looks after the disks.
+func TestGrownFileHangs(t *testing.T) {
+	hanging(t, func(r *rig, hang func(func(tier.Op, string) bool), let func()) {
+		on := r.onDisks(1)
+		r.push(on[0][0], batch(0, 0, 1, 5000))
+		synctest.Wait()
+		hang(func(op tier.Op, _ string) bool { return op == tier.OpWrite })
+		r.push(on[0][0], batch(0, 0, 2, 5000))
+		out := r.committing(1, on[0][0])
+		after(5 * time.Second)
+		require.Len(t, out().Primaries, 1)
+		after(20 * time.Second)
+		require.Contains(t, r.Disks()[0].Problem, "hangs", "somebody still looks")
+		let()
+		after(time.Minute)
+		require.Zero(t, r.Memory(wire.Primary).Used())
+		require.Len(t, r.whole(on[0][0]), 2*5016)
+		r.restart()
+		require.Len(t, r.whole(on[0][0]), 2*5016)
+	})
+}

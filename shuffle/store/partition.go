@@ -77,7 +77,7 @@ type Partition struct {
 	waiting []func()
 	maps    *roaring.Bitmap // when readers filter by map
 
-	// Only the running flush touches these before done.
+	// Before done only the running flush touches these, or hasten in its stead.
 	extents []extent
 	written int64
 	starts  []int64  // of chunks
@@ -212,10 +212,8 @@ func (p *Partition) finish() {
 		if p.written > 0 {
 			p.sums = append(p.sums, p.sum)
 		}
-		for _, e := range p.extents {
-			if e.file != nil {
-				e.file.rest()
-			}
+		if !p.flushes { // else a file may be in a write that hangs
+			p.restFiles()
 		}
 	}
 	waiting := p.waiting
@@ -223,6 +221,15 @@ func (p *Partition) finish() {
 	p.mu.Unlock()
 	for _, f := range waiting {
 		f()
+	}
+}
+
+// restFiles closes the partition's files until they are needed again; the lock is held.
+func (p *Partition) restFiles() {
+	for _, e := range p.extents {
+		if e.file != nil {
+			e.file.rest()
+		}
 	}
 }
 
@@ -312,6 +319,14 @@ func (p *Partition) departs(pieces []piece) {
 	p.flight = pieces
 }
 
+// lands says that what a flush wrote is on a disk, and gives its memory back: from now on it cannot be served from there.
+func (p *Partition) lands(pieces []piece) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.flight = nil
+	release(pieces)
+}
+
 // note takes chunk boundaries and checksums of pieces that come next, in this order. Each piece is whole batches, so a chunk may
 // begin with each.
 func (p *Partition) note(pieces []piece) {
@@ -370,14 +385,11 @@ func (p *Partition) flushed(e []extent) {
 		p.shuffle.swept(p.store)
 		return
 	case p.done: // without this flush
+		p.restFiles()
 		p.mu.Unlock()
 		return
 	case p.err != nil: // it came too late
-		for _, x := range p.extents {
-			if x.file != nil {
-				x.file.rest()
-			}
-		}
+		p.restFiles()
 	case p.held > 0 && (p.sealed || p.held >= p.store.opts.FlushSize):
 		if !p.queued {
 			p.queued = true
@@ -414,6 +426,8 @@ const (
 
 // lastFile is the file that the partition's bytes went to last, or nil.
 func (p *Partition) lastFile() *dataFile {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for i := len(p.extents) - 1; i >= 0; i-- {
 		if f := p.extents[i].file; f != nil && !f.shared {
 			return f

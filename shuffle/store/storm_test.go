@@ -21,8 +21,14 @@ import (
 // TestStorm has everything happen at once, for the race detector: pushes, commits, reads and ends of many shuffles on disks that fail
 // now and then. What was acknowledged is in what was committed.
 func TestStorm(t *testing.T) {
+	for name, patience := range map[string]time.Duration{"patient": time.Minute, "impatient": time.Nanosecond} {
+		t.Run(name, func(t *testing.T) { stormOf(t, patience) })
+	}
+}
+
+func stormOf(t *testing.T, patience time.Duration) {
 	var ops atomic.Int64
-	opts := store.Options{Memory: 256 << 10, FlushSize: 4 << 10, ChunkSize: 8 << 10, Reserve: 1, OpenFiles: 8, Verify: true, SlowAfter: time.Millisecond}
+	opts := store.Options{Memory: 256 << 10, FlushSize: 4 << 10, ChunkSize: 8 << 10, Reserve: 1, OpenFiles: 8, Verify: true, SlowAfter: time.Millisecond, CommitTime: patience}
 	for d := range 3 {
 		opts.Disks = append(opts.Disks, store.Disk{Path: fmt.Sprint("/d", d), FS: &tier.Faulty{FS: tier.NewMem(), Fail: func(op tier.Op, _ string) error {
 			switch n := ops.Add(1); {
@@ -50,7 +56,7 @@ func TestStorm(t *testing.T) {
 	})
 	for i := range 4 {
 		all.Go(func() {
-			for n := range 12 {
+			for n := range 6 {
 				storm(t, s, fmt.Sprintf("app-%d", i*100+n), rand.New(rand.NewPCG(uint64(i), uint64(n))))
 			}
 		})
