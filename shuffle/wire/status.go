@@ -15,8 +15,6 @@ const (
 	SlotNotAvailable           Status = 6
 	MapEnded                   Status = 15
 	NonCriticalCausePrimary    Status = 17
-	WriteFailReplica           Status = 18
-	WriteFailPrimary           Status = 19
 	PartitionNotFound          Status = 20
 	HardSplit                  Status = 21
 	SoftSplit                  Status = 22
@@ -34,8 +32,8 @@ const (
 var statusNames = map[Status]string{
 	Success: "SUCCESS", PartialSuccess: "PARTIAL_SUCCESS", RequestFailed: "REQUEST_FAILED", ShuffleUnregistered: "SHUFFLE_UNREGISTERED",
 	ReserveSlotsFailed: "RESERVE_SLOTS_FAILED", SlotNotAvailable: "SLOT_NOT_AVAILABLE", MapEnded: "MAP_ENDED",
-	NonCriticalCausePrimary: "PUSH_DATA_FAIL_NON_CRITICAL_CAUSE_PRIMARY", WriteFailReplica: "PUSH_DATA_WRITE_FAIL_REPLICA",
-	WriteFailPrimary: "PUSH_DATA_WRITE_FAIL_PRIMARY", PartitionNotFound: "PUSH_DATA_FAIL_PARTITION_NOT_FOUND", HardSplit: "HARD_SPLIT",
+	NonCriticalCausePrimary: "PUSH_DATA_FAIL_NON_CRITICAL_CAUSE_PRIMARY",
+	PartitionNotFound: "PUSH_DATA_FAIL_PARTITION_NOT_FOUND", HardSplit: "HARD_SPLIT",
 	SoftSplit: "SOFT_SPLIT", WorkerShutdown: "WORKER_SHUTDOWN", NoAvailableWorkingDir: "NO_AVAILABLE_WORKING_DIR", WorkerExcluded: "WORKER_EXCLUDED",
 	CommitFileException: "COMMIT_FILE_EXCEPTION", CreateConnectionReplica: "PUSH_DATA_CREATE_CONNECTION_FAIL_REPLICA",
 	ConnectionExceptionReplica: "PUSH_DATA_CONNECTION_EXCEPTION_REPLICA", TimeoutReplica: "PUSH_DATA_TIMEOUT_REPLICA",
