@@ -72,7 +72,7 @@ func TestAWorkerIsKilled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !c.short {
-				long(t)
+				testbed.Long(t)
 			}
 			s := servers(t, testbed.ShuffleServers{Workers: 3})
 			c.o.Replicate = true
@@ -100,7 +100,7 @@ func TestAWorkerIsKilledWithoutReplicas(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			long(t)
+			testbed.Long(t)
 			s := servers(t, testbed.ShuffleServers{Workers: 2})
 			j := run(t, s, job(testbed.ShuffleOptions{}))
 			fault(t, s, j)
@@ -163,7 +163,7 @@ func silenced(t *testing.T, s *testbed.Shuffle, inFetch bool, silence func()) {
 func TestASilentWorker(t *testing.T) {
 	for name, inFetch := range map[string]bool{"in push": false, "in fetch": true} {
 		t.Run(name, func(t *testing.T) {
-			long(t)
+			testbed.Long(t)
 			s := servers(t, testbed.ShuffleServers{Workers: 3})
 			silenced(t, s, inFetch, s.Workers[0].Pause)
 		})
@@ -174,7 +174,7 @@ func TestASilentWorker(t *testing.T) {
 func TestANodeIsGone(t *testing.T) {
 	for name, inFetch := range map[string]bool{"in push": false, "in fetch": true} {
 		t.Run(name, func(t *testing.T) {
-			long(t)
+			testbed.Long(t)
 			var islands []*testbed.Island
 			for n := range 3 {
 				i, err := testbed.NewIsland(t, n)
@@ -193,7 +193,7 @@ func TestANodeIsGone(t *testing.T) {
 func TestACorruptFile(t *testing.T) {
 	for name, replicate := range map[string]bool{"with replicas": true, "without": false} {
 		t.Run(name, func(t *testing.T) {
-			long(t)
+			testbed.Long(t)
 			s := servers(t, testbed.ShuffleServers{Workers: 2})
 			j := run(t, s, job(testbed.ShuffleOptions{Replicate: replicate, Hold: true}))
 			j.MapsDone()
@@ -224,7 +224,7 @@ func TestACorruptFile(t *testing.T) {
 
 // TestAFullDisk gives one of two workers' disks little room: what does not fit goes elsewhere.
 func TestAFullDisk(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	dir := t.TempDir()
 	small := filepath.Join(dir, "worker-0", "disk-0")
 	require.NoError(t, os.MkdirAll(small, 0o755))
