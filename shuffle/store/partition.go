@@ -259,6 +259,7 @@ func (p *Partition) hasten(to *disk) {
 
 // destroy forgets the partition's bytes in memory; its files are removed with the shuffle's directory or by the caller.
 func (p *Partition) destroy() {
+	p.closeReading() // first: once it is gone, a flush that ends gives back what readers look at
 	p.mu.Lock()
 	if p.gone {
 		p.mu.Unlock()
@@ -266,9 +267,6 @@ func (p *Partition) destroy() {
 	}
 	p.gone = true
 	p.disk.placed.Add(-1)
-	p.mu.Unlock()
-	p.closeReading() // before bytes in memory are given back: readers look at extents no more
-	p.mu.Lock()
 	p.dropPending()
 	if !p.flushes {
 		p.releaseExtents()
