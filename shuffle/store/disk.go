@@ -314,6 +314,7 @@ type dataFile struct {
 
 	mu     sync.Mutex
 	handle tier.File
+	stamp  atomic.Int64 // of the file after our last write; 0 if that is not known
 }
 
 // create makes a new file in a shuffle's directory on the disk.
@@ -366,6 +367,18 @@ func (f *dataFile) append(pieces []piece) (off int64, err error) {
 	return off, nil
 }
 
+// untouched reports whether bytes of the file, opened by a reader, have been in memory ever since they were written here, and
+// nobody else has written the file.
+func (f *dataFile) untouched(opened tier.File, off, n int64) bool {
+	w, ok := opened.(tier.Witness)
+	stamp := f.stamp.Load()
+	if !ok || stamp == 0 {
+		return false
+	}
+	now, err := w.Stamp()
+	return err == nil && now == stamp && w.Cached(off, n)
+}
+
 // rest closes the file until it is needed again.
 func (f *dataFile) rest() {
 	f.mu.Lock()
@@ -375,6 +388,11 @@ func (f *dataFile) rest() {
 
 func (f *dataFile) close() {
 	if f.handle != nil {
+		stamp := int64(0)
+		if w, ok := f.handle.(tier.Witness); ok {
+			stamp, _ = w.Stamp()
+		}
+		f.stamp.Store(stamp)
 		_ = f.handle.Close() // what was written is the kernel's since WriteV returned
 		f.handle = nil
 		f.disk.store.open.Add(-1)

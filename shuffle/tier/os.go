@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -133,6 +134,34 @@ func (f *osFile) Size() (int64, error) {
 		return 0, err
 	}
 	return s.Size(), nil
+}
+
+// Stamp is the time of the last change, which nobody can set.
+func (f *osFile) Stamp() (int64, error) {
+	s, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if sys, ok := s.Sys().(*syscall.Stat_t); ok {
+		return sys.Ctim.Nano(), nil
+	}
+	return 0, errors.ErrUnsupported
+}
+
+// Cached asks the kernel (cachestat, since Linux 6.5); one that does not answer says no.
+func (f *osFile) Cached(off, n int64) (all bool) {
+	conn, err := f.SyscallConn()
+	if err != nil || n <= 0 {
+		return false
+	}
+	_ = conn.Control(func(fd uintptr) {
+		asked := struct{ off, length uint64 }{uint64(off), uint64(n)}
+		var got struct{ cached, dirty, writeback, evicted, recentlyEvicted uint64 }
+		_, _, errno := unix.Syscall6(unix.SYS_CACHESTAT, fd, uintptr(unsafe.Pointer(&asked)), uintptr(unsafe.Pointer(&got)), 0, 0, 0)
+		page := int64(os.Getpagesize())
+		all = errno == 0 && int64(got.cached) >= (off+n-1)/page-off/page+1
+	})
+	return all
 }
 
 // SendTo sends bytes of the file to a socket without copying them through this process.

@@ -42,6 +42,14 @@ type File interface {
 	Close() error
 }
 
+// Witness is a file that knows whether bytes can be anything but what was written, without reading them.
+type Witness interface {
+	// Stamp changes whenever anybody writes the file.
+	Stamp() (int64, error)
+	// Cached reports whether all of a range lies in the page cache: it does not come from a device.
+	Cached(off, n int64) bool
+}
+
 // IsFull reports whether an error says that there is no room, rather than that the place is broken.
 func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)

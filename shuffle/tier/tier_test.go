@@ -8,6 +8,7 @@ import (
 	"path"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -130,6 +131,37 @@ func TestFaulty(t *testing.T) {
 	size, err := file.Size()
 	require.NoError(t, err)
 	require.EqualValues(t, 2, size, "half of it is there")
+}
+
+// TestWitness: what was just written is in memory, and another's write is noticed.
+func TestWitness(t *testing.T) {
+	name := path.Join(t.TempDir(), "f")
+	f, err := tier.OS{}.Create(name)
+	require.NoError(t, err)
+	defer func() { _ = f.Close() }()
+	require.NoError(t, f.WriteV([][]byte{make([]byte, 1<<20)}, 0))
+	w := f.(tier.Witness)
+	before, err := w.Stamp()
+	require.NoError(t, err)
+	if !w.Cached(0, 4096) {
+		t.Skip("this kernel does not say what is cached")
+	}
+	require.True(t, w.Cached(5000, 1<<20-5000))
+	require.False(t, w.Cached(0, 2<<20), "there is no more")
+	again, err := tier.OS{}.Open(name)
+	require.NoError(t, err)
+	_, err = again.ReadAt(make([]byte, 100), 0)
+	require.NoError(t, err)
+	same, err := w.Stamp()
+	require.NoError(t, err)
+	require.Equal(t, before, same, "reading changes nothing")
+	require.Eventually(t, func() bool { // a clock may stand still for some milliseconds
+		require.NoError(t, again.WriteV([][]byte{{1}}, 7))
+		after, err := w.Stamp()
+		require.NoError(t, err)
+		return after != before
+	}, time.Second, time.Millisecond)
+	require.NoError(t, again.Close())
 }
 
 func TestErrors(t *testing.T) {
