@@ -32,8 +32,8 @@ test: ## what must hold before a commit lands
 	@$(MAKE) --no-print-directory compat
 	@if [ -s build/skipped ]; then echo; echo "Not run on this machine:"; cat build/skipped; fi
 
-test-all: lint test fuzz soak ## everything, with what takes long on Kubernetes
-	@$(MAKE) --no-print-directory e2e AREA=kube
+test-all: lint unit compat fuzz soak ## everything, with what takes long
+	@for area in $(AREAS); do $(MAKE) --no-print-directory e2e AREA=$$area; done
 
 unit: ## tests without servers
 	go test -race -count=1 ./cmd/... ./engines/... ./gateway/... ./router/... ./shuffle/... ./tests/arch/ ./tests/shufflesim/

@@ -113,8 +113,17 @@ func (s *State) book(now time.Time, ref shuffleRef, chosen []candidate, resource
 // leastSpares are told to a driver however many workers a shuffle has.
 const leastSpares = 2
 
+// refusalsLast is for how long the same refusal is one that is still going on.
+const refusalsLast = 30 * time.Second
+
 func (s *State) refuse(now time.Time, ref shuffleRef, status wire.Status, why string) {
 	s.counts.Refused[status.String()]++
+	// A client that is refused asks again every second: that is told once.
+	again := func(r refusal) bool { return r.key == ref.key() && r.why == why && now.Sub(r.at) < refusalsLast }
+	if i := slices.IndexFunc(s.refusals, again); i >= 0 {
+		s.refusals = append(slices.Delete(s.refusals, i, i+1), refusal{ref.key(), why, now})
+		return
+	}
 	s.refusals = append(s.refusals, refusal{ref.key(), why, now})
 	if len(s.refusals) > keptRefusals {
 		s.refusals = slices.Delete(s.refusals, 0, 1)

@@ -231,8 +231,6 @@ func (p *Partition) committed() (Committed, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.err != nil:
-		return Committed{}, p.err
 	case p.gone || !p.done:
 		return Committed{}, errors.New("partition " + p.String() + " was destroyed")
 	case p.written != p.length: // would be a defect here; rather lost and said than silently short

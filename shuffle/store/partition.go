@@ -20,15 +20,10 @@ const (
 	WrittenSplit
 	// Split data was not written: the partition takes no more, the data must go to another one.
 	Split
-	// Broken data was not written, because of an error that will last.
-	Broken
 )
 
 // copyBelow is from where on data is kept in the buffer it came in, rather than copied next to what the partition has.
 const copyBelow = 16 << 10
-
-// castagnoli is the polynomial that processors have an instruction for.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // copyID names one copy of a partition inside its shuffle.
 type copyID struct {
@@ -42,7 +37,8 @@ func (c copyID) String() string { return c.PartitionID.String() + "-" + strconv.
 type piece struct {
 	data []byte
 	buf  *Buffer
-	own  bool // the partition alone has the buffer, and may append to it
+	own  bool // the partition alone has the buffer, and may append to it; the sum is made when it is written
+	sum  uint32
 }
 
 // extent is where a run of a partition's bytes is: in a file, or in memory when no disk would take it.
@@ -65,7 +61,6 @@ type Partition struct {
 	disk    *disk
 	sealed  bool
 	done    bool  // sealed, and all bytes are where they stay
-	err     error // why bytes were lost
 	gone    bool  // destroyed
 	stuck   bool  // no disk took the last bytes
 	length  int64 // bytes accepted
@@ -108,8 +103,6 @@ func (p *Partition) Takes() Verdict {
 
 func (p *Partition) takes() Verdict {
 	switch {
-	case p.err != nil:
-		return Broken
 	case p.sealed || p.gone || p.stuck || p.store.draining.Load() || p.disk.hangs():
 		return Split
 	case p.length > splitAnyway && p.disk.full():
@@ -125,13 +118,17 @@ func (p *Partition) takes() Verdict {
 
 // Append adds whole batches of that map to the partition. The data lies in owner, which is retained if it is kept; nil if it must be copied.
 func (p *Partition) Append(mapID int32, data []byte, owner *Buffer) Verdict {
+	var sum uint32
+	if stays(data, owner) { // now, while it is in the processor's cache
+		sum = crc32.Checksum(data, castagnoli)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	verdict := p.takes()
-	if verdict == Split || verdict == Broken {
+	if verdict == Split {
 		return verdict
 	}
-	p.keep(data, owner)
+	p.keep(data, owner, sum)
 	p.length += int64(len(data))
 	p.shuffle.bytes.Add(int64(len(data)))
 	p.held += int64(len(data))
@@ -149,11 +146,14 @@ func (p *Partition) Append(mapID int32, data []byte, owner *Buffer) Verdict {
 	return verdict
 }
 
+// stays reports whether data is kept in the buffer it came in.
+func stays(data []byte, owner *Buffer) bool { return owner != nil && len(data) >= copyBelow }
+
 // keep puts data at the end of what is pending.
-func (p *Partition) keep(data []byte, owner *Buffer) {
-	if owner != nil && len(data) >= copyBelow {
+func (p *Partition) keep(data []byte, owner *Buffer, sum uint32) {
+	if stays(data, owner) {
 		owner.Retain()
-		p.pending = append(p.pending, piece{data: data, buf: owner})
+		p.pending = append(p.pending, piece{data: data, buf: owner, sum: sum})
 		return
 	}
 	if n := len(p.pending); n > 0 {
@@ -172,12 +172,12 @@ func (p *Partition) keep(data []byte, owner *Buffer) {
 	p.pending = append(p.pending, piece{data: append(b.data[:0], data...), buf: b, own: true})
 }
 
-// seal ends appending. The function is called once, without locks, when all bytes are where they stay; with an error if some are lost.
+// seal ends appending. The function is called once, without locks, when all bytes are where they stay.
 // It returns what is to be written in one go with others' bytes: true if nothing of the partition is on a disk yet.
 func (p *Partition) seal(then func()) (small bool) {
 	p.mu.Lock()
 	p.sealed = true
-	if p.done || p.err != nil || p.gone {
+	if p.done || p.gone {
 		p.mu.Unlock()
 		then()
 		return false
@@ -200,16 +200,14 @@ func (p *Partition) seal(then func()) (small bool) {
 	return false
 }
 
-// finish marks a sealed partition done or failed, and calls those who wait; it is called with the lock and gives it up.
+// finish marks a sealed partition done, and calls those who wait; it is called with the lock and gives it up.
 func (p *Partition) finish() {
-	if p.err == nil {
-		p.done = true
-		if p.written > 0 {
-			p.sums = append(p.sums, p.sum)
-		}
-		if !p.flushes { // else a file may be in a write that hangs
-			p.restFiles()
-		}
+	p.done = true
+	if p.written > 0 {
+		p.sums = append(p.sums, p.sum)
+	}
+	if !p.flushes { // else a file may be in a write that hangs
+		p.restFiles()
 	}
 	waiting := p.waiting
 	p.waiting = nil
@@ -232,7 +230,7 @@ func (p *Partition) restFiles() {
 // there, until another disk, or this one, has it. Nothing is given up for a driver's patience.
 func (p *Partition) hasten(to *disk) {
 	p.mu.Lock()
-	if p.done || p.err != nil || p.gone || !p.sealed || p.flushes && p.flight == nil {
+	if p.done || p.gone || !p.sealed || p.flushes && p.flight == nil {
 		p.mu.Unlock()
 		return
 	}
@@ -331,7 +329,11 @@ func (p *Partition) note(pieces []piece) {
 			p.starts = append(p.starts, p.written)
 			p.sum = 0
 		}
-		p.sum = crc32.Update(p.sum, castagnoli, pc.data)
+		if pc.own {
+			p.sum = crc32.Update(p.sum, castagnoli, pc.data)
+		} else {
+			p.sum = joined(p.sum, pc.sum, int64(len(pc.data)))
+		}
 		p.written += int64(len(pc.data))
 	}
 }
@@ -342,7 +344,7 @@ func (p *Partition) takePending() []piece {
 	defer p.mu.Unlock()
 	p.queued = false
 	p.dirty.end()
-	if p.flushes || p.gone || p.err != nil || len(p.pending) == 0 {
+	if p.flushes || p.gone || len(p.pending) == 0 {
 		return nil
 	}
 	out := p.pending
@@ -377,8 +379,6 @@ func (p *Partition) flushed(e []extent) {
 		p.restFiles()
 		p.mu.Unlock()
 		return
-	case p.err != nil: // it came too late
-		p.restFiles()
 	case p.held > 0 && (p.sealed || p.held >= p.store.opts.FlushSize):
 		if !p.queued {
 			p.queued = true

@@ -106,11 +106,8 @@ func (s *Store) OpenStream(key, file string, start, end int32) (*Stream, error) 
 		return nil, fmt.Errorf("partition %s of shuffle %s is not known here: it was lost with an earlier worker of this address, or has expired", file, key)
 	}
 	p.mu.Lock()
-	done, err := p.done && !p.gone, p.err
+	done := p.done && !p.gone
 	p.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
 	if !done {
 		return nil, fmt.Errorf("partition %s of shuffle %s is not committed", file, key)
 	}

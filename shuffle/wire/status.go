@@ -15,15 +15,12 @@ const (
 	SlotNotAvailable           Status = 6
 	MapEnded                   Status = 15
 	NonCriticalCausePrimary    Status = 17
-	WriteFailReplica           Status = 18
-	WriteFailPrimary           Status = 19
 	PartitionNotFound          Status = 20
 	HardSplit                  Status = 21
 	SoftSplit                  Status = 22
 	WorkerShutdown             Status = 25
 	NoAvailableWorkingDir      Status = 26
 	WorkerExcluded             Status = 27
-	CommitFileException        Status = 29
 	CreateConnectionReplica    Status = 39
 	ConnectionExceptionReplica Status = 41
 	TimeoutReplica             Status = 43
@@ -34,10 +31,10 @@ const (
 var statusNames = map[Status]string{
 	Success: "SUCCESS", PartialSuccess: "PARTIAL_SUCCESS", RequestFailed: "REQUEST_FAILED", ShuffleUnregistered: "SHUFFLE_UNREGISTERED",
 	ReserveSlotsFailed: "RESERVE_SLOTS_FAILED", SlotNotAvailable: "SLOT_NOT_AVAILABLE", MapEnded: "MAP_ENDED",
-	NonCriticalCausePrimary: "PUSH_DATA_FAIL_NON_CRITICAL_CAUSE_PRIMARY", WriteFailReplica: "PUSH_DATA_WRITE_FAIL_REPLICA",
-	WriteFailPrimary: "PUSH_DATA_WRITE_FAIL_PRIMARY", PartitionNotFound: "PUSH_DATA_FAIL_PARTITION_NOT_FOUND", HardSplit: "HARD_SPLIT",
+	NonCriticalCausePrimary: "PUSH_DATA_FAIL_NON_CRITICAL_CAUSE_PRIMARY",
+	PartitionNotFound:       "PUSH_DATA_FAIL_PARTITION_NOT_FOUND", HardSplit: "HARD_SPLIT",
 	SoftSplit: "SOFT_SPLIT", WorkerShutdown: "WORKER_SHUTDOWN", NoAvailableWorkingDir: "NO_AVAILABLE_WORKING_DIR", WorkerExcluded: "WORKER_EXCLUDED",
-	CommitFileException: "COMMIT_FILE_EXCEPTION", CreateConnectionReplica: "PUSH_DATA_CREATE_CONNECTION_FAIL_REPLICA",
+	CreateConnectionReplica:    "PUSH_DATA_CREATE_CONNECTION_FAIL_REPLICA",
 	ConnectionExceptionReplica: "PUSH_DATA_CONNECTION_EXCEPTION_REPLICA", TimeoutReplica: "PUSH_DATA_TIMEOUT_REPLICA",
 	NonCriticalCauseReplica: "PUSH_DATA_FAIL_NON_CRITICAL_CAUSE_REPLICA", OpenStreamFailed: "OPEN_STREAM_FAILED",
 }

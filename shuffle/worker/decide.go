@@ -40,13 +40,6 @@ func answered(s wire.Status) Decision {
 	return d
 }
 
-func writeFail(mode byte) wire.Status {
-	if mode == wire.Replica {
-		return wire.WriteFailReplica
-	}
-	return wire.WriteFailPrimary
-}
-
 func nonCritical(mode byte) wire.Status {
 	if mode == wire.Replica {
 		return wire.NonCriticalCauseReplica
@@ -62,11 +55,8 @@ func peerOf(mode byte, part *store.Partition) *wire.WorkerID {
 	return part.Peer()
 }
 
-// Refuse answers a push that is not taken, because of a verdict or because there is no such partition.
-func Refuse(s *store.Store, mode byte, key string, part *store.Partition, mapID int32, verdict store.Verdict) Decision {
-	if verdict == store.Broken {
-		return failed(writeFail(mode), "the disk of the partition failed")
-	}
+// Refuse answers a push that is not taken: there is no such partition, or it takes no more.
+func Refuse(s *store.Store, key string, part *store.Partition, mapID int32) Decision {
 	switch why := s.Why(key, mapID); {
 	case why == store.Ended:
 		return answered(wire.MapEnded)
@@ -84,8 +74,8 @@ func Take(s *store.Store, mode byte, key string, part *store.Partition, buf *sto
 	}
 	d := Decision{Peer: peerOf(mode, part)}
 	switch verdict := part.Append(mapID, buf.Bytes(), buf); verdict {
-	case store.Split, store.Broken:
-		return Refuse(s, mode, key, part, mapID, verdict)
+	case store.Split:
+		return Refuse(s, key, part, mapID)
 	case store.WrittenSplit:
 		d.Answer.Body, d.Splits = []byte{byte(wire.SoftSplit)}, 1
 	}
@@ -111,7 +101,7 @@ func TakeMerged(s *store.Store, mode byte, key string, m *wire.MergedPush, buf *
 			d.mark(int32(i), wire.SoftSplit)
 			continue
 		}
-		r := Refuse(s, mode, key, e.part, e.mapID, verdict)
+		r := Refuse(s, key, e.part, e.mapID)
 		if r.Answer.Failure != "" || wire.Status(r.Answer.Body[0]) != wire.HardSplit {
 			return r // of the whole push
 		}

@@ -99,8 +99,8 @@ func (p *pusher) push(ctx context.Context, h wire.Header, message []byte) error 
 	}
 	key := p.shuffleKey(m.ShuffleKey)
 	part, _ := p.w.store.Find(key, id, p.mode)
-	if verdict := takes(part); verdict == store.Split || verdict == store.Broken {
-		return p.refuse(m.RequestID, key, part, h.Body, verdict)
+	if takes(part) == store.Split {
+		return p.refuse(m.RequestID, key, part, h.Body)
 	}
 	if peerOf(p.mode, part) != nil { // the body's bytes come over it
 		message = append([]byte(nil), message...)
@@ -187,7 +187,7 @@ func (p *pusher) body(ctx context.Context, id int64, n int) (*store.Buffer, erro
 }
 
 // refuse answers a push that is not taken; of its body only the map id is of interest.
-func (p *pusher) refuse(id int64, key string, part *store.Partition, body int, verdict store.Verdict) error {
+func (p *pusher) refuse(id int64, key string, part *store.Partition, body int) error {
 	mapID := int32(-1)
 	if body >= wire.BatchHeader {
 		var head [wire.BatchHeader]byte
@@ -199,7 +199,7 @@ func (p *pusher) refuse(id int64, key string, part *store.Partition, body int, v
 	if err := p.c.r.Discard(); err != nil {
 		return err
 	}
-	p.answer(id, Refuse(p.w.store, p.mode, key, part, mapID, verdict))
+	p.answer(id, Refuse(p.w.store, key, part, mapID))
 	return nil
 }
 

@@ -352,36 +352,19 @@ func rawServe(c *net.TCPConn, dir string) error {
 	}
 }
 
-// rawLoad moves the same bytes through the raw program.
+// rawLoad moves the same bytes through the raw program, into as many files.
 func rawLoad(address string) error {
+	batch := noise(shuffleBatch)
 	for _, mode := range []byte{'w', 'r'} {
 		var group errgroup.Group
 		for k := range shuffleClients {
 			group.Go(func() error {
-				c, err := net.Dial("tcp", address)
-				if err != nil {
-					return err
-				}
-				defer func() { _ = c.Close() }()
-				if _, err := c.Write([]byte{mode, byte(k)}); err != nil {
-					return err
-				}
-				if mode == 'r' {
-					n, err := io.Copy(writerOnly{}, c)
-					if n < shuffleBytes/shuffleClients {
-						return fmt.Errorf("%d bytes came back: %w", n, err)
-					}
-					return err
-				}
-				batch := noise(shuffleBatch)
-				for range shuffleBytes / shuffleBatch / shuffleClients {
-					if _, err := c.Write(batch); err != nil {
+				for file := k; file < shufflePartitions; file += shuffleClients {
+					if err := rawFile(address, mode, byte(file), batch); err != nil {
 						return err
 					}
 				}
-				_ = c.(*net.TCPConn).CloseWrite()
-				_, err = io.ReadFull(c, make([]byte, 1))
-				return err
+				return nil
 			})
 		}
 		if err := group.Wait(); err != nil {
@@ -389,6 +372,32 @@ func rawLoad(address string) error {
 		}
 	}
 	return nil
+}
+
+func rawFile(address string, mode, file byte, batch []byte) error {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := c.Write([]byte{mode, file}); err != nil {
+		return err
+	}
+	if mode == 'r' {
+		n, err := io.Copy(writerOnly{}, c)
+		if n < shuffleBytes/shufflePartitions {
+			return fmt.Errorf("%d bytes came back: %w", n, err)
+		}
+		return err
+	}
+	for range shuffleBytes / shuffleBatch / shufflePartitions {
+		if _, err := c.Write(batch); err != nil {
+			return err
+		}
+	}
+	_ = c.(*net.TCPConn).CloseWrite()
+	_, err = io.ReadFull(c, make([]byte, 1))
+	return err
 }
 
 // writerOnly drops what is written, with ordinary reads in between.

@@ -222,8 +222,8 @@ func (p *push) take(n *node, answer func(any)) bool {
 		if part != nil {
 			verdict = part.Takes()
 		}
-		if verdict == store.Split || verdict == store.Broken {
-			answer(worker.Refuse(st, p.mode, p.key, part, wire.ParseBatchHeader(p.batches[0]).MapID, verdict).Answer)
+		if verdict == store.Split {
+			answer(worker.Refuse(st, p.key, part, wire.ParseBatchHeader(p.batches[0]).MapID).Answer)
 			return true
 		}
 	}

@@ -22,6 +22,14 @@ func SkipAll(area string, err error) {
 	os.Exit(0)
 }
 
+// Long leaves a test out of `make test`: it takes long, and another there shows that its subject works at all.
+func Long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long: make test-all runs it")
+	}
+}
+
 // Skip skips one test that this machine cannot run.
 func Skip(t *testing.T, why string) {
 	t.Helper()

@@ -240,6 +240,9 @@ func kills(t *testing.T) int {
 		require.NoError(t, err)
 		return n
 	}
+	if testing.Short() {
+		return 20
+	}
 	return 50
 }
 

@@ -149,7 +149,7 @@ func TestTwoGatewaysOneEngine(t *testing.T) {
 
 // What nobody renews is ended by its own kubelet, gateway or not.
 func TestALeaseEnds(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	t.Parallel()
 	p := newPlace(t, "lease", "lease: 75s")
 	g := p.gateway()

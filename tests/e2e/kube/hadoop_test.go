@@ -107,7 +107,7 @@ const renewal = 20 * time.Second
 // An HDFS that asks for proof, for data, too: pods act as their user by a token, which a gateway renews, also one that was
 // killed and started again, and cancels in the end.
 func TestKerberos(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	testbed.NeedKDC(t)
 	h := testbed.StartHadoop(t, testbed.HadoopOptions{Host: kube.Control, Kerberos: true, DFS: map[string]string{
 		"dfs.namenode.delegation.token.renew-interval": strconv.FormatInt(renewal.Milliseconds(), 10),

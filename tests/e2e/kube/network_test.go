@@ -79,7 +79,7 @@ func (p *place) gatewayPod() string {
 
 // An older Spark asks nobody who they are: it runs where only the gateway reaches it.
 func TestAnOldSpark(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	p := newPlace(t, "old")
 	p.image = "sluice.test/spark:" + testbed.OldSpark
 	g := p.gateway()

@@ -42,14 +42,6 @@ type place struct {
 	shuffle    string // the section of a shuffle service, if there is one
 }
 
-// long leaves out what takes longer than every change can wait for.
-func long(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("it takes long: make e2e AREA=kube runs it")
-	}
-}
-
 // newPlace makes a namespace. Its pods are gone when the test ends.
 func newPlace(t *testing.T, name string, keys ...string) *place {
 	t.Helper()

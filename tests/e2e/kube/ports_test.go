@@ -61,7 +61,7 @@ func stateOf(ctx context.Context, events <-chan engines.Event, want map[engines.
 
 // Many drivers share the nodes' networks, and none meets another one's ports.
 func TestTwoHundredLaunches(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	p := newPlace(t, "launches")
 	c := p.client(t.TempDir(), func(o *kubernetes.Options) {
 		o.Site.Driver.Template, o.Site.Driver.CPU, o.Site.Evictable = trivial(t, listens, ""), "1m", kubernetes.Label{}
@@ -143,7 +143,7 @@ func TestPortsThatAreTaken(t *testing.T) {
 
 // Six drivers of real Spark live on one node, in its network, and executors listen where they are told.
 func TestSixDriversOnOneNode(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	p := newPlace(t, "six", "ports: 24000-24039", "executor_ports: 25000-25019", "max_executors: 1")
 	g := p.gateway("SLUICE_ENGINE_MEMORY=512m")
 	for i := range 6 {

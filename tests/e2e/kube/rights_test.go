@@ -103,7 +103,7 @@ func TestRightsOfTheGateway(t *testing.T) {
 // Each right of a driver's account is needed: without it the driver cannot make its executors, does not hear of them, or
 // leaves them.
 func TestRightsOfADriver(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	p := newPlace(t, "drivers", "min_executors: 1")
 	g := p.gateway()
 	for _, right := range []string{"create", "get", "list", "watch", "delete", "deletecollection"} {

@@ -94,7 +94,7 @@ func (p *place) listens(driver corev1.Pod) {
 
 // The same without the service: what proves something above is that this is not so here.
 func TestExecutorsAreEvictedWithTheirFiles(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	p := shuffling(t, "evicted-files", nil)
 	g := p.gateway()
 	c := p.dial(g, "ann")

@@ -154,6 +154,7 @@ func TestAPausedOwnerCannotActWhenItWakes(t *testing.T) {
 // While the store is away, who is inside goes on, who comes is refused clearly; what happened meanwhile is recorded
 // afterwards, and nobody has taken anybody for dead.
 func TestTheStoreIsGoneForAWhile(t *testing.T) {
+	testbed.Long(t)
 	own := testbed.StartPostgres(t)
 	all := testbed.StartReplicas(t, 2, own.URL, "SLUICE_STORE_REPLICA_TIMEOUT=10s", "SLUICE_HS2_DISCONNECT_GRACE=1h")
 	a, b := all[0], all[1]

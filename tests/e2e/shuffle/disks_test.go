@@ -45,7 +45,7 @@ func within(t *testing.T, s *testbed.Shuffle, disks ...store.Disk) *testbed.Log 
 // TestASlowDisk has one of a worker's two disks take four seconds for each write once it has some data: it is set aside, what waits for it
 // goes to the other one, and what it does take is not lost.
 func TestASlowDisk(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	s := servers(t, testbed.ShuffleServers{Workers: 1})
 	slow, quick := t.TempDir(), t.TempDir()
 	var writes atomic.Int64
@@ -64,7 +64,7 @@ func TestASlowDisk(t *testing.T) {
 
 // TestABrokenDisk has every write to one of a worker's two disks fail after some.
 func TestABrokenDisk(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	s := servers(t, testbed.ShuffleServers{Workers: 1})
 	var writes atomic.Int64
 	log := within(t, s, store.Disk{Path: t.TempDir(), FS: &tier.Faulty{FS: tier.OS{}, Fail: func(op tier.Op, _ string) error {

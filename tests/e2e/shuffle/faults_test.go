@@ -27,11 +27,11 @@ func job(o testbed.ShuffleOptions) testbed.ShuffleOptions {
 	return o
 }
 
-// pushedBy waits until a worker took so many bytes.
-func pushedBy(t *testing.T, w *testbed.ShuffleWorker, bytes float64) {
+// pushing waits until a worker is in the middle of taking a job's data.
+func pushing(t *testing.T, w *testbed.ShuffleWorker) {
 	t.Helper()
 	testbed.Until(t, 2*time.Minute, "the worker took data", func() bool {
-		return w.Metric("sluice_shuffle_pushed_bytes_total") > bytes
+		return w.Metric("sluice_shuffle_pushed_bytes_total") > 40e6
 	})
 }
 
@@ -43,11 +43,11 @@ func TestAWorkerIsKilled(t *testing.T) {
 		short bool
 	}{
 		"in push": {testbed.ShuffleOptions{}, func(t *testing.T, s *testbed.Shuffle, _ *testbed.ShuffleJob) {
-			pushedBy(t, s.Workers[0], 40e6)
+			pushing(t, s.Workers[0])
 			s.Workers[0].Kill()
 		}, true},
 		"in push, sort writer": {testbed.ShuffleOptions{Writer: "SORT"}, func(t *testing.T, s *testbed.Shuffle, _ *testbed.ShuffleJob) {
-			pushedBy(t, s.Workers[1], 40e6)
+			pushing(t, s.Workers[1])
 			s.Workers[1].Kill()
 		}, false},
 		"between push and fetch": {testbed.ShuffleOptions{Hold: true}, func(_ *testing.T, s *testbed.Shuffle, j *testbed.ShuffleJob) {
@@ -65,14 +65,14 @@ func TestAWorkerIsKilled(t *testing.T) {
 			s.Workers[0].Kill()
 		}, true},
 		"in push, and back at once": {testbed.ShuffleOptions{}, func(t *testing.T, s *testbed.Shuffle, _ *testbed.ShuffleJob) {
-			pushedBy(t, s.Workers[0], 40e6)
+			pushing(t, s.Workers[0])
 			s.Workers[0].Kill()
 			s.Workers[0].Start()
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !c.short {
-				long(t)
+				testbed.Long(t)
 			}
 			s := servers(t, testbed.ShuffleServers{Workers: 3})
 			c.o.Replicate = true
@@ -90,17 +90,17 @@ func TestAWorkerIsKilled(t *testing.T) {
 func TestAWorkerIsKilledWithoutReplicas(t *testing.T) {
 	for name, fault := range map[string]func(*testing.T, *testbed.Shuffle, *testbed.ShuffleJob){
 		"in push": func(t *testing.T, s *testbed.Shuffle, _ *testbed.ShuffleJob) {
-			pushedBy(t, s.Workers[0], 40e6)
+			pushing(t, s.Workers[0])
 			s.Workers[0].Kill()
 		},
 		"in push, and back before the commit": func(t *testing.T, s *testbed.Shuffle, _ *testbed.ShuffleJob) {
-			pushedBy(t, s.Workers[0], 40e6)
+			pushing(t, s.Workers[0])
 			s.Workers[0].Kill()
 			s.Workers[0].Start()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			long(t)
+			testbed.Long(t)
 			s := servers(t, testbed.ShuffleServers{Workers: 2})
 			j := run(t, s, job(testbed.ShuffleOptions{}))
 			fault(t, s, j)
@@ -128,7 +128,7 @@ func TestAWorkerComesBack(t *testing.T) {
 func TestTheMasterIsKilled(t *testing.T) {
 	s := servers(t, testbed.ShuffleServers{Workers: 2})
 	j := run(t, s, job(testbed.ShuffleOptions{Hold: true}))
-	pushedBy(t, s.Workers[0], 40e6)
+	pushing(t, s.Workers[0])
 	s.Master.Kill()
 	s.Master.Start()
 	j.MapsDone()
@@ -151,7 +151,7 @@ func silenced(t *testing.T, s *testbed.Shuffle, inFetch bool, silence func()) {
 		silence()
 		j.Go()
 	} else {
-		pushedBy(t, s.Workers[0], 40e6)
+		pushing(t, s.Workers[0])
 		silence()
 	}
 	r := right(t, j)
@@ -163,7 +163,7 @@ func silenced(t *testing.T, s *testbed.Shuffle, inFetch bool, silence func()) {
 func TestASilentWorker(t *testing.T) {
 	for name, inFetch := range map[string]bool{"in push": false, "in fetch": true} {
 		t.Run(name, func(t *testing.T) {
-			long(t)
+			testbed.Long(t)
 			s := servers(t, testbed.ShuffleServers{Workers: 3})
 			silenced(t, s, inFetch, s.Workers[0].Pause)
 		})
@@ -174,7 +174,7 @@ func TestASilentWorker(t *testing.T) {
 func TestANodeIsGone(t *testing.T) {
 	for name, inFetch := range map[string]bool{"in push": false, "in fetch": true} {
 		t.Run(name, func(t *testing.T) {
-			long(t)
+			testbed.Long(t)
 			var islands []*testbed.Island
 			for n := range 3 {
 				i, err := testbed.NewIsland(t, n)
@@ -193,7 +193,7 @@ func TestANodeIsGone(t *testing.T) {
 func TestACorruptFile(t *testing.T) {
 	for name, replicate := range map[string]bool{"with replicas": true, "without": false} {
 		t.Run(name, func(t *testing.T) {
-			long(t)
+			testbed.Long(t)
 			s := servers(t, testbed.ShuffleServers{Workers: 2})
 			j := run(t, s, job(testbed.ShuffleOptions{Replicate: replicate, Hold: true}))
 			j.MapsDone()
@@ -224,7 +224,7 @@ func TestACorruptFile(t *testing.T) {
 
 // TestAFullDisk gives one of two workers' disks little room: what does not fit goes elsewhere.
 func TestAFullDisk(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	dir := t.TempDir()
 	small := filepath.Join(dir, "worker-0", "disk-0")
 	require.NoError(t, os.MkdirAll(small, 0o755))

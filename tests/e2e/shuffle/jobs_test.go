@@ -35,7 +35,7 @@ func TestJobs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !c.short {
-				long(t)
+				testbed.Long(t)
 			}
 			r := right(t, run(t, s, c.o))
 			require.Equal(t, r.Stages, r.StageAttempts)
@@ -70,7 +70,7 @@ func files(t *testing.T, s *testbed.Shuffle) (out []string) {
 
 // TestAQuota lets one user hold little: his next job uses Spark's own shuffle where it may, and others are not held up.
 func TestAQuota(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	s := servers(t, testbed.ShuffleServers{Workers: 1, MasterArgs: []string{"--quota", "ann=20MiB"}})
 	first := run(t, s, testbed.ShuffleOptions{Hold: true, Fallback: true})
 	first.MapsDone()

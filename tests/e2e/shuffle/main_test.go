@@ -25,14 +25,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// long leaves a test out of `make test`.
-func long(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("it takes long: make e2e AREA=shuffle runs it")
-	}
-}
-
 // servers starts a master and workers, and shows what they logged if the test fails.
 func servers(t *testing.T, o testbed.ShuffleServers) *testbed.Shuffle {
 	t.Helper()

@@ -14,6 +14,7 @@ import (
 // The job that the other tests trust, with Spark's own shuffle: what it says, when it says it, and that every kind is what
 // its name says.
 func TestTheJobItself(t *testing.T) {
+	testbed.Long(t)
 	j := testbed.StartShuffleJob(t, testbed.ShuffleOptions{Kind: "take", MB: 32, Hold: true, Verify: true})
 	j.MapsDone()
 	require.Len(t, j.Executors(), 2)
@@ -30,7 +31,7 @@ func TestTheJobItself(t *testing.T) {
 }
 
 func TestTheJobsKinds(t *testing.T) {
-	long(t)
+	testbed.Long(t)
 	for _, kind := range []string{"repartition", "sort", "aggregate", "join", "skew", "mappers"} {
 		t.Run(kind, func(t *testing.T) {
 			o := testbed.ShuffleOptions{Kind: kind, MB: 32, Verify: true, Master: "local[2,4]"}

@@ -43,6 +43,7 @@ func archive(t *testing.T, h *testbed.Hadoop) string {
 // Two clusters at once, of which one has two ResourceManagers: the same rows from both, and a failover in the middle of a
 // statement.
 func TestTwoClusters(t *testing.T) {
+	testbed.Long(t)
 	explain(t, shared)
 	other := testbed.StartHadoop(t, testbed.HadoopOptions{FS: shared.NameNode, HA: true, Nodes: 2, Label: "spot"})
 	explain(t, other)

@@ -68,6 +68,7 @@ const napping = `SELECT count(*), sum(a.v), sum(b.v) FROM
 // An engine shuffles through our workers and through nothing else. Its executors are given back as soon as they are idle, though their
 // rows are still needed, with no shuffle service on YARN's nodes; nothing is run again for that.
 func TestExecutorsAreReleased(t *testing.T) {
+	testbed.Long(t)
 	explain(t, shared)
 	stock, events := testbed.CelebornClient(t), t.TempDir()
 	s := testbed.StartShuffle(t, testbed.ShuffleServers{Workers: 2})
