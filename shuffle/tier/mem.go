@@ -25,6 +25,7 @@ type Mem struct {
 type memData struct {
 	mu    sync.RWMutex
 	bytes []byte
+	gone  bool // removed: it takes no room any more
 }
 
 // NewMem is an empty file system.
@@ -100,13 +101,11 @@ func (m *Mem) List(dir string) ([]string, error) {
 // RemoveAll implements FS.
 func (m *Mem) RemoveAll(p string) error {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	p = path.Clean(p)
+	var gone []*memData
 	for f, d := range m.files {
 		if f == p || strings.HasPrefix(f, p+"/") {
-			d.mu.RLock()
-			m.used -= int64(len(d.bytes))
-			d.mu.RUnlock()
+			gone = append(gone, d)
 			delete(m.files, f)
 		}
 	}
@@ -114,6 +113,15 @@ func (m *Mem) RemoveAll(p string) error {
 		if d == p || strings.HasPrefix(d, p+"/") {
 			delete(m.dirs, d)
 		}
+	}
+	m.mu.Unlock()
+	for _, d := range gone { // a writer locks a file first, and the file system then
+		d.mu.Lock()
+		if !d.gone {
+			d.gone = true
+			m.grow(-int64(len(d.bytes)))
+		}
+		d.mu.Unlock()
 	}
 	return nil
 }
@@ -180,7 +188,7 @@ func (f *memFile) WriteV(bufs [][]byte, off int64) error {
 	defer f.data.mu.Unlock()
 	end := off + int64(size(bufs))
 	if more := end - int64(len(f.data.bytes)); more > 0 {
-		if !f.fs.grow(more) {
+		if !f.data.gone && !f.fs.grow(more) {
 			return pathError("write", f.path, syscall.ENOSPC)
 		}
 		f.data.bytes = append(f.data.bytes, make([]byte, more)...)
@@ -198,7 +206,7 @@ func (f *memFile) Truncate(n int64) error {
 	f.data.mu.Lock()
 	defer f.data.mu.Unlock()
 	more := n - int64(len(f.data.bytes))
-	if !f.fs.grow(more) {
+	if !f.data.gone && !f.fs.grow(more) {
 		return pathError("truncate", f.path, syscall.ENOSPC)
 	}
 	if more > 0 {

@@ -109,6 +109,7 @@ func TestMemIsFull(t *testing.T) {
 	err = f.WriteV([][]byte{make([]byte, 3)}, 8)
 	require.True(t, tier.IsFull(err), "%v", err)
 	require.NoError(t, m.RemoveAll("/d"))
+	require.NoError(t, f.WriteV([][]byte{make([]byte, 9)}, 0), "an open file goes on")
 	usable, _, err := m.Space("/d")
 	require.NoError(t, err)
 	require.EqualValues(t, 10, usable)
@@ -181,4 +182,24 @@ func TestLock(t *testing.T) {
 	c, err = tier.OS{}.Lock(dir)
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
+}
+
+// TestMemRemovesWhatIsWritten: removing a file while it grows stops neither.
+func TestMemRemovesWhatIsWritten(t *testing.T) {
+	m := tier.NewMem()
+	require.NoError(t, m.MkdirAll("/d"))
+	for range 200 {
+		f, err := m.Create("/d/f")
+		require.NoError(t, err)
+		done := make(chan error, 1)
+		go func() {
+			var err error
+			for i := range int64(50) {
+				err = errors.Join(err, f.WriteV([][]byte{{1}}, i))
+			}
+			done <- err
+		}()
+		require.NoError(t, m.RemoveAll("/d/f"))
+		require.NoError(t, <-done)
+	}
 }
