@@ -68,7 +68,7 @@ func shuffleWorkerCmd() *cobra.Command {
 	f.StringVar(&opt.Rack, "rack", "/default-rack", "where this machine stands: replicas go to other racks where they can")
 	f.DurationVar(&opt.Heartbeat, "heartbeat", time.Second/2, "how often the master hears of this worker")
 	f.DurationVar(&opt.Store.SlowAfter, "slow-after", 20*time.Second, "a disk that does not take a write for so long is set aside")
-	f.BoolVar(&opt.Store.Verify, "verify", true, "compare data with its checksum before it is first read")
+	f.BoolVar(&opt.Store.Verify, "verify", true, "compare data that may have come from a disk with its checksum before it is first read")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&format, "log-format", "text", "text or json")
 	return cmd
