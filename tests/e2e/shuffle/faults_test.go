@@ -81,7 +81,11 @@ func TestAWorkerIsKilled(t *testing.T) {
 			r := right(t, j)
 			require.Equal(t, r.Stages, r.StageAttempts, "no stage is run again")
 			require.Zero(t, r.FailedTasks)
-			require.Less(t, r.Stall, stallOfReset)
+			stall := r.Stall
+			if c.o.Hold { // its readers are Python's, whose start moves nothing for a second or two without any fault
+				stall = r.LongestFetch
+			}
+			require.Less(t, stall, stallOfReset)
 		})
 	}
 }
