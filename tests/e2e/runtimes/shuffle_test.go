@@ -14,6 +14,7 @@ import (
 // A client's jar fits one line of Spark, so each runtime has its own, or none. There is no service here, so the client falls
 // back, which it can only do if its classes were found.
 func TestEachRuntimeHasItsShuffleClient(t *testing.T) {
+	testbed.Long(t)
 	stock := testbed.CelebornClient(t)
 	if stock.Spark != testbed.OldSpark {
 		testbed.Skip(t, "the shuffle client is for the default Spark, and the older one has none")
