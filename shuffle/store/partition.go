@@ -168,7 +168,7 @@ func (p *Partition) keep(data []byte, owner *Buffer, sum uint32) {
 	if n := len(p.pending); n > 0 {
 		size = max(size, min(2*len(p.pending[n-1].data), 64<<10))
 	}
-	b := p.store.memory(p.mode).more(size)
+	b := p.store.Memory(p.mode).more(size)
 	p.pending = append(p.pending, piece{data: append(b.data[:0], data...), buf: b, own: true})
 }
 

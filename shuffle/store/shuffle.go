@@ -91,6 +91,9 @@ func (s *Store) reserveIn(sh *shuffle, user *pb.UserIdentifier, limits Limits, l
 	disks := make([]*disk, len(locations))
 	for i := range locations { // before anything is made
 		if disks[i] = s.pick(nil); disks[i] == nil {
+			for _, d := range disks[:i] {
+				d.placed.Add(-1)
+			}
 			if sh.empty() {
 				s.shuffles.CompareAndDelete(sh.key, sh)
 				sh.dropped = true
@@ -130,7 +133,7 @@ const (
 	Elsewhere
 )
 
-// Find is the partition that a push of a map task goes to; nil with the reason if it cannot be appended to.
+// Find is a copy of a partition, if there is one.
 func (s *Store) Find(key string, id wire.PartitionID, mode byte) (*Partition, bool) {
 	if sh := s.shuffle(key); sh != nil {
 		if v, ok := sh.parts.Load(copyID{PartitionID: id, mode: mode}); ok {

@@ -149,15 +149,13 @@ func (s *Store) Close() {
 	s.locks = nil
 }
 
-func (s *Store) memory(mode byte) *Memory {
+// Memory is where pushes to copies of that mode are received.
+func (s *Store) Memory(mode byte) *Memory {
 	if mode == wire.Replica {
 		return s.replica
 	}
 	return s.primary
 }
-
-// Memory is where pushes to copies of that mode are received.
-func (s *Store) Memory(mode byte) *Memory { return s.memory(mode) }
 
 func (s *Store) wake() {
 	for _, d := range s.disks {
