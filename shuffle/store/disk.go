@@ -307,15 +307,17 @@ func (d *disk) try() error {
 
 // dataFile is a file with partitions' bytes. Its writer keeps it open as long as there are not too many.
 type dataFile struct {
-	disk   *disk
-	path   string
-	size   int64 // bytes that count
-	shared bool  // by many partitions
+	disk *disk
+	path string
+	size int64 // bytes that count
 
 	mu     sync.Mutex
 	handle tier.File
 	stamp  atomic.Int64 // of the file after our last write; 0 if that is not known
 }
+
+// shared reports whether the file is many partitions': a pack.
+func (f *dataFile) shared() bool { return strings.HasPrefix(path.Base(f.path), packPrefix) }
 
 // create makes a new file in a shuffle's directory on the disk.
 func (d *disk) create(sh *shuffle, name string) (*dataFile, error) {

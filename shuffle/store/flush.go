@@ -181,7 +181,6 @@ func (k *pack) write(d *disk) {
 		}
 		return
 	}
-	f.shared = true
 	f.rest()
 	for i, p := range taken {
 		n := length(each[i])

@@ -418,7 +418,7 @@ func (p *Partition) lastFile() *dataFile {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := len(p.extents) - 1; i >= 0; i-- {
-		if f := p.extents[i].file; f != nil && !f.shared {
+		if f := p.extents[i].file; f != nil && !f.shared() {
 			return f
 		}
 	}

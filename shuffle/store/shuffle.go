@@ -4,7 +4,6 @@ import (
 	"net/url"
 	"path"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -191,7 +190,7 @@ func (p *Partition) removeFiles() {
 		return // comes back when the flush ended
 	}
 	for _, e := range p.extents {
-		if e.file != nil && !strings.HasPrefix(path.Base(e.file.path), packPrefix) {
+		if e.file != nil && !e.file.shared() {
 			e.file.disk.push(&removal{path: e.file.path})
 		}
 	}
